@@ -1,0 +1,3 @@
+//! cumulet: the user's tool.
+
+fn main() {}

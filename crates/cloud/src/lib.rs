@@ -1,0 +1,1 @@
+//! The brain: model, rules, transactions, planner. Pure.

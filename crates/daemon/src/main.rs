@@ -1,0 +1,3 @@
+//! cumuletd: HTTP, identity, store, reconcile loop, listeners for guests.
+
+fn main() {}

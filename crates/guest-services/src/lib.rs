@@ -1,0 +1,1 @@
+//! What guests meet at well-known addresses: metadata, DHCP, DNS. Pure.

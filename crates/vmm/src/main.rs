@@ -1,0 +1,3 @@
+//! cumulet-vmm: one process, one machine, on KVM.
+
+fn main() {}
