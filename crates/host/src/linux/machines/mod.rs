@@ -1,0 +1,1 @@
+//! Machines as detached processes, each with its run directory and cgroup.

@@ -1,0 +1,1 @@
+//! VPCs as namespaces, bridges, TAPs and nftables.

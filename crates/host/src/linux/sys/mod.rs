@@ -1,0 +1,1 @@
+//! Thin, safe functions over the kernel: the only place of this crate with unsafe code.

@@ -1,0 +1,1 @@
+//! A host in memory: the same trait, no root, no KVM, no guests.
