@@ -1,0 +1,47 @@
+//! Does it fit? Memory is never shared among guests, processors up to what the settings say.
+
+use crate::catalog::{self, InstanceType};
+use crate::refusal::{Reason, Refusal};
+use crate::world::World;
+
+/// How many more instances of a type fit beside those that are up or coming up.
+pub fn room_for(world: &World, kind: &InstanceType) -> u64 {
+    let (mut vcpus, mut memory) = (u64::from(world.settings.vcpus), world.settings.memory_mib);
+    for instance in world.instances.values().filter(|row| world.occupies(row)) {
+        let Some(used) = catalog::find(&instance.instance_type) else { continue };
+        vcpus = vcpus.saturating_sub(u64::from(used.vcpus));
+        memory = memory.saturating_sub(u64::from(used.memory_mib));
+    }
+    (vcpus / u64::from(kind.vcpus)).min(memory / u64::from(kind.memory_mib))
+}
+
+/// The refusal where not even `least` fit; otherwise how many of `most` do.
+pub fn fit(world: &World, kind: &InstanceType, least: u32, most: u32) -> Result<u32, Refusal> {
+    let room = u32::try_from(room_for(world, kind)).unwrap_or(u32::MAX);
+    if room < least {
+        return Err(Refusal::new(
+            Reason::InsufficientCapacity,
+            format!(
+                "This host has room for {room} more instances of type {} ({} vCPUs, {} MiB each), and {least} were \
+                 asked for. Terminate or stop others, choose a smaller type, or raise the limits in the configuration.",
+                kind.name, kind.vcpus, kind.memory_mib
+            ),
+        ));
+    }
+    Ok(most.min(room))
+}
+
+/// The refusal where `gib` more GiB of volumes exceed what the settings allow.
+pub fn fit_volumes(world: &World, gib: u64) -> Result<(), Refusal> {
+    let used: u64 = world.volumes.values().map(|volume| u64::from(volume.gib)).sum();
+    if used.saturating_add(gib) > world.settings.volume_gib {
+        let limit = world.settings.volume_gib;
+        return Err(Refusal::new(
+            Reason::LimitExceeded(crate::refusal::Kind::Volume),
+            format!(
+                "All volumes together may have {limit} GiB, they have {used} GiB, and {gib} GiB more were asked for"
+            ),
+        ));
+    }
+    Ok(())
+}

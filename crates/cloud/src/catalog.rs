@@ -1,0 +1,118 @@
+//! The instance types this cloud offers, under EC2's names and with EC2's sizes.
+//!
+//! Source: AWS, *Amazon EC2 instance types*, specifications of the T3, T4g, M5, M6g, C5 and C6g families.
+
+use spec::storage::Architecture::{self, Arm64, X86_64};
+
+/// An instance type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstanceType {
+    /// Its name: `t3.micro`.
+    pub name: &'static str,
+    /// The processor it has.
+    pub architecture: Architecture,
+    /// Virtual CPUs.
+    pub vcpus: u8,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Network interfaces at most.
+    pub max_interfaces: u32,
+    /// Private IPv4 addresses for each interface at most.
+    pub addresses_per_interface: u32,
+}
+
+impl InstanceType {
+    /// Its family: `t3`.
+    pub fn family(&self) -> &'static str {
+        self.name.split('.').next().unwrap_or(self.name)
+    }
+
+    /// Its performance varies with a balance of credits on EC2.
+    pub fn burstable(&self) -> bool {
+        self.name.starts_with('t')
+    }
+
+    /// Processor cores: EC2 counts two threads to a core on x86_64, one on Arm.
+    pub fn cores(&self) -> u8 {
+        self.vcpus / self.threads_per_core()
+    }
+
+    /// Threads of a core.
+    pub fn threads_per_core(&self) -> u8 {
+        match self.architecture {
+            X86_64 => 2,
+            Arm64 => 1,
+        }
+    }
+}
+
+const fn of(
+    name: &'static str,
+    architecture: Architecture,
+    vcpus: u8,
+    memory_mib: u32,
+    max_interfaces: u32,
+    addresses_per_interface: u32,
+) -> InstanceType {
+    InstanceType { name, architecture, vcpus, memory_mib, max_interfaces, addresses_per_interface }
+}
+
+const ALL: &[InstanceType] = &[
+    of("c5.large", X86_64, 2, 4 * 1024, 3, 10),
+    of("c5.xlarge", X86_64, 4, 8 * 1024, 4, 15),
+    of("c6g.large", Arm64, 2, 4 * 1024, 3, 10),
+    of("c6g.medium", Arm64, 1, 2 * 1024, 2, 4),
+    of("c6g.xlarge", Arm64, 4, 8 * 1024, 4, 15),
+    of("m5.large", X86_64, 2, 8 * 1024, 3, 10),
+    of("m5.xlarge", X86_64, 4, 16 * 1024, 4, 15),
+    of("m6g.large", Arm64, 2, 8 * 1024, 3, 10),
+    of("m6g.medium", Arm64, 1, 4 * 1024, 2, 4),
+    of("m6g.xlarge", Arm64, 4, 16 * 1024, 4, 15),
+    of("t3.large", X86_64, 2, 8 * 1024, 3, 12),
+    of("t3.medium", X86_64, 2, 4 * 1024, 3, 6),
+    of("t3.micro", X86_64, 2, 1024, 2, 2),
+    of("t3.nano", X86_64, 2, 512, 2, 2),
+    of("t3.small", X86_64, 2, 2 * 1024, 3, 4),
+    of("t4g.large", Arm64, 2, 8 * 1024, 3, 12),
+    of("t4g.medium", Arm64, 2, 4 * 1024, 3, 6),
+    of("t4g.micro", Arm64, 2, 1024, 2, 2),
+    of("t4g.nano", Arm64, 2, 512, 2, 2),
+    of("t4g.small", Arm64, 2, 2 * 1024, 3, 4),
+];
+
+/// The types a host of that architecture can run, by name.
+pub fn types(architecture: Architecture) -> impl Iterator<Item = &'static InstanceType> {
+    ALL.iter().filter(move |kind| kind.architecture == architecture)
+}
+
+/// The type of that name, whatever its architecture.
+pub fn find(name: &str) -> Option<&'static InstanceType> {
+    ALL.iter().find(|kind| kind.name == name)
+}
+
+/// The type an instance gets that names none: the smallest of general purpose that EC2's
+/// own default, `m1.small`, is nearest to.
+pub fn default_type(architecture: Architecture) -> &'static str {
+    match architecture {
+        X86_64 => "t3.small",
+        Arm64 => "t4g.small",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorted_whole_and_found_by_name() {
+        assert!(ALL.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for kind in ALL {
+            assert_eq!(find(kind.name), Some(kind));
+            assert!(kind.cores() >= 1 && kind.memory_mib >= 512 && kind.max_interfaces >= 2, "{}", kind.name);
+        }
+        for architecture in [X86_64, Arm64] {
+            assert_eq!(find(default_type(architecture)).map(|kind| kind.architecture), Some(architecture));
+        }
+        assert_eq!(find("t3.nanoo"), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! Start, stop, reboot and terminate: each writes a goal, the reconciler does the rest.
+//!
+//! A call that names several instances is all or nothing. An instance that is already on the way
+//! to where the call wants it is left as it is, as in EC2.
+//! Source: AWS API reference, *StartInstances* and its neighbours.
+
+use std::sync::Arc;
+
+use spec::ids::InstanceId;
+
+use crate::capacity;
+use crate::catalog;
+use crate::model::*;
+use crate::refusal::{Kind, Reason, Refusal};
+use crate::state::InstanceState;
+use crate::subnet_space;
+use crate::tx::Tx;
+
+/// How a call changed one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// Its state before the call.
+    pub previous: InstanceState,
+    /// Its state after it.
+    pub current: InstanceState,
+}
+
+/// Starts stopped instances.
+pub fn start(tx: &mut Tx<'_>, ids: &[InstanceId]) -> Result<Vec<StateChange>, Refusal> {
+    change_each(tx, ids, |tx, instance, state| match state {
+        InstanceState::Stopped => start_one(tx, instance),
+        InstanceState::Pending | InstanceState::Running => Ok(()),
+        _ => Err(wrong_state(instance, "started")),
+    })
+}
+
+fn start_one(tx: &mut Tx<'_>, instance: &Instance) -> Result<(), Refusal> {
+    if let Some(kind) = catalog::find(&instance.instance_type) {
+        capacity::fit(tx.world(), kind, 1, 1)?;
+    }
+    let goal = Goal { incarnation: instance.goal.incarnation + 1, aim: Aim::Run, since: tx.now };
+    let interfaces: Vec<Arc<Interface>> =
+        tx.world().interfaces_of(instance.id).into_iter().cloned().collect();
+    for interface in interfaces.iter().filter(|interface| interface.auto_public.is_some()) {
+        let random = tx.random();
+        let public = subnet_space::choose_public(tx.world(), interface.auto_public, random)?;
+        tx.put(Interface { auto_public: Some(public), ..(**interface).clone() });
+    }
+    tx.put(Instance { goal, launched: tx.now, ..instance.clone() });
+    Ok(())
+}
+
+/// Stops running instances; `force` does not ask their guests.
+pub fn stop(tx: &mut Tx<'_>, ids: &[InstanceId], force: bool) -> Result<Vec<StateChange>, Refusal> {
+    change_each(tx, ids, |tx, instance, state| match state {
+        InstanceState::Pending | InstanceState::Running if instance.stop_protection => {
+            Err(protected(instance, "stopped", "disableApiStop"))
+        }
+        InstanceState::Pending | InstanceState::Running => {
+            aim(tx, instance, Aim::Down { force });
+            Ok(())
+        }
+        InstanceState::Stopping if force => {
+            aim(tx, instance, Aim::Down { force });
+            Ok(())
+        }
+        InstanceState::Stopping | InstanceState::Stopped => Ok(()),
+        InstanceState::ShuttingDown | InstanceState::Terminated => Err(wrong_state(instance, "stopped")),
+    })
+}
+
+/// Terminates instances.
+pub fn terminate(tx: &mut Tx<'_>, ids: &[InstanceId]) -> Result<Vec<StateChange>, Refusal> {
+    change_each(tx, ids, |tx, instance, state| match state {
+        InstanceState::ShuttingDown | InstanceState::Terminated => Ok(()),
+        _ if instance.termination_protection => {
+            Err(protected(instance, "terminated", "disableApiTermination"))
+        }
+        _ => {
+            aim(tx, instance, Aim::Gone);
+            Ok(())
+        }
+    })
+}
+
+/// Reboots running instances: the guest is asked, and reset where it does not do it itself.
+pub fn reboot(tx: &mut Tx<'_>, ids: &[InstanceId]) -> Result<(), Refusal> {
+    change_each(tx, ids, |tx, instance, state| match state {
+        InstanceState::Running => {
+            tx.put(Instance { reboots: instance.reboots + 1, ..instance.clone() });
+            Ok(())
+        }
+        _ => Err(wrong_state(instance, "rebooted")),
+    })?;
+    Ok(())
+}
+
+fn aim(tx: &mut Tx<'_>, instance: &Instance, aim: Aim) {
+    let goal = Goal { aim, since: tx.now, ..instance.goal };
+    tx.put(Instance { goal, ..instance.clone() });
+}
+
+fn change_each(
+    tx: &mut Tx<'_>,
+    ids: &[InstanceId],
+    mut change: impl FnMut(&mut Tx<'_>, &Instance, InstanceState) -> Result<(), Refusal>,
+) -> Result<Vec<StateChange>, Refusal> {
+    require_all(tx, ids)?;
+    let mut changes = Vec::with_capacity(ids.len());
+    for id in ids {
+        let Some(instance) = tx.get::<Instance>(*id) else { continue };
+        let previous = tx.world().instance_state(&instance);
+        change(tx, &instance, previous)?;
+        changes.push(StateChange { instance: *id, previous, current: tx.world().state_of(*id) });
+    }
+    Ok(changes)
+}
+
+/// The refusal that names every instance that does not exist.
+pub fn require_all(tx: &Tx<'_>, ids: &[InstanceId]) -> Result<(), Refusal> {
+    let missing: Vec<String> =
+        ids.iter().filter(|id| !tx.world().instances.contains_key(*id)).map(InstanceId::to_string).collect();
+    match missing.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Refusal::not_found(Kind::Instance, "instance ID", one)),
+        more => {
+            let text = format!("The instance IDs '{}' do not exist", more.join(", "));
+            Err(Refusal::new(Reason::NotFound(Kind::Instance), text))
+        }
+    }
+}
+
+fn wrong_state(instance: &Instance, done: &str) -> Refusal {
+    let text = format!("The instance '{}' is not in a state from which it can be {done}.", instance.id);
+    Refusal::new(Reason::IncorrectInstanceState, text)
+}
+
+fn protected(instance: &Instance, done: &str, attribute: &str) -> Refusal {
+    let text = format!(
+        "The instance '{}' may not be {done}. Modify its '{attribute}' instance attribute and try again.",
+        instance.id
+    );
+    Refusal::new(Reason::OperationNotPermitted, text)
+}

@@ -1,0 +1,11 @@
+//! What a command may do, one file for each family of the API.
+//!
+//! A rule takes a transaction and a command whose values have been read already, checks it
+//! against the world, and writes. It either does all of it or refuses and the transaction is dropped.
+
+pub mod images;
+pub mod instances;
+pub mod key_pairs;
+pub mod launch;
+pub mod security_groups;
+pub mod tags;

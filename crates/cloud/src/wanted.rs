@@ -1,0 +1,274 @@
+//! From the world to what the host should be: networks, groups, interfaces, volumes, machines.
+//!
+//! Only what a machine that runs or should run needs is wanted of the network: a cloud at rest
+//! has no namespace on the host. Storage is wanted until it is doomed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use spec::ids::*;
+use spec::machine::{Disk, Machine, Nic, Run};
+use spec::network::{self, PublicAddress, Route, Rule, Uplink};
+use spec::steps::Resource;
+use spec::storage;
+
+use crate::catalog;
+use crate::model::*;
+use crate::time::Timestamp;
+use crate::world::World;
+
+/// Bytes of a GiB.
+const GIB: u64 = 1 << 30;
+/// The largest packet inside a VPC, in bytes.
+pub const MTU: u16 = 1500;
+/// The first of the /31s that join VPCs to the host: link-local, as it is nobody else's business
+/// (RFC 3927), and below the metadata service's 169.254.169.254.
+const FIRST_LINK: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 0);
+
+/// What should be of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineWish {
+    /// What is aimed at.
+    pub aim: Aim,
+    /// Since when.
+    pub since: Timestamp,
+    /// Not before this moment is it to be started.
+    pub not_before: Timestamp,
+    /// The machine as it should run; its `run` is the next to be tried.
+    pub machine: Machine,
+}
+
+impl World {
+    /// The machine of an instance, as it should be; `None` where the instance's type is unknown.
+    pub fn wanted_machine(&self, instance: &Instance) -> Option<MachineWish> {
+        let kind = catalog::find(&instance.instance_type)?;
+        let status = self.instance_statuses.get(&instance.id);
+        let started = status.filter(|status| status.run.incarnation == instance.goal.incarnation);
+        let run =
+            started.map_or(Run { incarnation: instance.goal.incarnation, attempt: 1 }, |status| status.run);
+        let since = self.over(instance).map_or(instance.goal.since, |over| over.at.max(instance.goal.since));
+        Some(MachineWish {
+            aim: self.aim(instance),
+            since,
+            not_before: started.map_or(Timestamp(0), |status| status.not_before),
+            machine: Machine {
+                instance: instance.id,
+                run,
+                user: instance.user,
+                vcpus: kind.vcpus,
+                memory_mib: kind.memory_mib,
+                disks: self.disks(instance),
+                nics: self.nics(instance),
+                reboots: instance.reboots,
+            },
+        })
+    }
+
+    /// The instance's disks: the root disk first, the others by device name.
+    fn disks(&self, instance: &Instance) -> Vec<Disk> {
+        let root = self.root_device(instance);
+        let mut volumes = self.volumes_of(instance.id);
+        volumes.retain(|volume| !volume.doomed);
+        volumes.sort_by_key(|volume| volume.attachment.as_ref().is_none_or(|at| at.device != root));
+        volumes.into_iter().map(|volume| Disk { volume: volume.id, read_only: false }).collect()
+    }
+
+    fn nics(&self, instance: &Instance) -> Vec<Nic> {
+        let interfaces = self.interfaces_of(instance.id);
+        interfaces.into_iter().map(|row| Nic { interface: row.id, mac: row.mac, mtu: MTU }).collect()
+    }
+
+    /// Whether the host should have a TAP for the interface.
+    pub fn wants_interface(&self, interface: &Interface) -> bool {
+        !interface.doomed
+            && interface.attachment.as_ref().is_some_and(|at| {
+                self.instances.get(&at.instance).is_some_and(|instance| self.needs_machine(instance))
+            })
+    }
+
+    /// The interface as the host should have it.
+    pub fn wanted_interface(&self, interface: &Interface) -> network::Interface {
+        let public = self.public_address(interface);
+        network::Interface {
+            id: interface.id,
+            vpc: interface.vpc,
+            subnet: interface.subnet,
+            mac: interface.mac,
+            addresses: vec![interface.address],
+            public: public
+                .map(|public| PublicAddress { public, private: interface.address })
+                .into_iter()
+                .collect(),
+            groups: interface.groups.clone(),
+            source_dest_check: interface.source_dest_check,
+        }
+    }
+
+    /// The groups the host should have of a VPC: those that wanted interfaces are in, and those that the rules of these
+    /// name.
+    pub fn wanted_groups(&self, vpc: VpcId) -> BTreeSet<GroupId> {
+        let used: BTreeSet<GroupId> =
+            self.wanted_interfaces(vpc).flat_map(|interface| interface.groups.iter().copied()).collect();
+        let named = used.iter().filter_map(|group| self.security_groups.get(group)).flat_map(|group| {
+            group.rules.values().filter_map(|rule| match rule.peer {
+                network::Peer::Group(peer) => Some(peer),
+                _ => None,
+            })
+        });
+        let named: BTreeSet<GroupId> = named.filter(|peer| self.security_groups.contains_key(peer)).collect();
+        used.union(&named).copied().collect()
+    }
+
+    fn wanted_interfaces(&self, vpc: VpcId) -> impl Iterator<Item = &Interface> {
+        self.referrers(Key::Vpc(vpc)).filter_map(|key| {
+            let Key::Interface(id) = key else { return None };
+            self.interfaces.get(&id).map(|row| &**row).filter(|row| self.wants_interface(row))
+        })
+    }
+
+    /// The group as the host should have it.
+    pub fn wanted_group(&self, group: &SecurityGroup) -> network::SecurityGroup {
+        let rules = |direction| {
+            let rules = group.rules.values().filter(|rule| rule.direction == direction);
+            rules.map(|rule| Rule { traffic: rule.traffic, peer: rule.peer }).collect()
+        };
+        let members = self.interfaces_in(group.id).filter(|row| self.wants_interface(row));
+        network::SecurityGroup {
+            id: group.id,
+            vpc: group.vpc,
+            ingress: rules(Direction::Ingress),
+            egress: rules(Direction::Egress),
+            members: members.map(|interface| interface.address).collect(),
+        }
+    }
+
+    /// Whether the host should have a namespace for the VPC.
+    pub fn wants_network(&self, vpc: VpcId) -> bool {
+        self.wanted_interfaces(vpc).next().is_some()
+    }
+
+    /// The VPC as the host should have it.
+    pub fn wanted_network(&self, vpc: &Vpc) -> network::Network {
+        let subnets = self.subnets_of(vpc.id).map(|subnet| network::Subnet {
+            id: subnet.id,
+            cidr: subnet.cidr,
+            routes: self.routes(subnet),
+        });
+        let gateway = self.internet_gateways.values().any(|gateway| gateway.vpc == Some(vpc.id));
+        network::Network {
+            vpc: vpc.id,
+            cidrs: vec![vpc.cidr],
+            subnets: subnets.collect(),
+            uplink: gateway.then(|| Uplink { link: link(vpc.number), pool: self.settings.public_pool }),
+        }
+    }
+
+    /// The route table that holds for a subnet: its VPC's main one.
+    pub fn route_table_of(&self, subnet: &Subnet) -> Option<&RouteTable> {
+        self.referrers(Key::Vpc(subnet.vpc)).find_map(|key| {
+            let Key::RouteTable(id) = key else { return None };
+            self.route_tables.get(&id).map(|row| &**row).filter(|table| table.main.is_some())
+        })
+    }
+
+    fn routes(&self, subnet: &Subnet) -> Vec<Route> {
+        let Some(table) = self.route_table_of(subnet) else { return Vec::new() };
+        let attached =
+            |gateway| self.internet_gateways.get(gateway).is_some_and(|row| row.vpc == Some(subnet.vpc));
+        let routes = table.routes.iter().map(|route| Route {
+            destination: route.destination,
+            target: route.target(attached(&route.gateway)),
+        });
+        routes.collect()
+    }
+
+    /// Whether the host should have the volume.
+    pub fn wants_volume(&self, volume: &Volume) -> bool {
+        !volume.doomed
+    }
+
+    /// The volume as it should be made.
+    pub fn wanted_volume(&self, volume: &Volume) -> storage::Volume {
+        storage::Volume { id: volume.id, bytes: u64::from(volume.gib) * GIB, base: volume.base }
+    }
+
+    /// What the host has that these rows decide about, directly or through another: where to look
+    /// after they changed.
+    pub fn resources_of(&self, keys: impl IntoIterator<Item = Key>) -> BTreeSet<Resource> {
+        let mut found = BTreeSet::new();
+        for key in keys {
+            self.add_resources(key, &mut found);
+        }
+        found
+    }
+
+    fn add_resources(&self, key: Key, found: &mut BTreeSet<Resource>) {
+        match key {
+            Key::Instance(id) | Key::InstanceStatus(id) => {
+                found.insert(Resource::Machine(id));
+                let attached: Vec<Key> = self.referrers(Key::Instance(id)).collect();
+                for key in attached.into_iter().filter(|key| !matches!(key, Key::InstanceStatus(_))) {
+                    self.add_resources(key, found);
+                }
+            }
+            Key::Interface(id) => {
+                let Some(row) = self.interfaces.get(&id) else { return };
+                found.extend([Resource::Interface(row.vpc, id), Resource::Network(row.vpc)]);
+                found.extend(row.groups.iter().map(|group| Resource::Group(row.vpc, *group)));
+                found.extend(
+                    self.wanted_groups(row.vpc).into_iter().map(|group| Resource::Group(row.vpc, group)),
+                );
+                found.extend(row.attachment.as_ref().map(|at| Resource::Machine(at.instance)));
+            }
+            Key::Volume(id) | Key::VolumeStatus(id) => {
+                found.insert(Resource::Volume(id));
+                let Some(row) = self.volumes.get(&id) else { return };
+                found.extend(row.base.map(Resource::Image));
+                found.extend(row.attachment.as_ref().map(|at| Resource::Machine(at.instance)));
+            }
+            Key::Image(id) => {
+                found.insert(Resource::Image(id));
+            }
+            Key::SecurityGroup(id) => {
+                let Some(row) = self.security_groups.get(&id) else { return };
+                found.extend([Resource::Group(row.vpc, id), Resource::Network(row.vpc)]);
+                found.extend(
+                    self.wanted_groups(row.vpc).into_iter().map(|group| Resource::Group(row.vpc, group)),
+                );
+            }
+            Key::Vpc(id) => {
+                found.insert(Resource::Network(id));
+            }
+            Key::Subnet(id) => found.extend(self.subnets.get(&id).map(|row| Resource::Network(row.vpc))),
+            Key::RouteTable(id) => {
+                found.extend(self.route_tables.get(&id).map(|row| Resource::Network(row.vpc)));
+            }
+            Key::InternetGateway(id) => {
+                let vpc = self.internet_gateways.get(&id).and_then(|row| row.vpc);
+                found.extend(vpc.map(Resource::Network));
+            }
+            Key::KeyPair(_) | Key::NetworkAcl(_) | Key::DhcpOptions(_) => {}
+        }
+    }
+
+    /// The disks of all volumes that are based on an image.
+    pub fn based_on(&self, image: ImageId) -> impl Iterator<Item = VolumeId> + '_ {
+        self.referrers(Key::Image(image)).filter_map(|key| match key {
+            Key::Volume(id) => Some(id),
+            _ => None,
+        })
+    }
+
+    /// Every machine that is wanted or known, by instance.
+    pub fn wanted_machines(&self) -> BTreeMap<InstanceId, MachineWish> {
+        let wishes = self.instances.values().filter_map(|row| Some((row.id, self.wanted_machine(row)?)));
+        wishes.collect()
+    }
+}
+
+/// The two addresses that join a VPC to the host, by the VPC's number.
+fn link(number: u16) -> Ipv4Net {
+    let first = u32::from(FIRST_LINK) + 2 * u32::from(number % 0x5000);
+    Ipv4Net::new_assert(first.into(), 31)
+}
