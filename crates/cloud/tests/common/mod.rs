@@ -1,0 +1,262 @@
+//! A cloud to command and a host of a few lines under it, for tests of rules, plans and settling together.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use cloud::model::*;
+use cloud::plan::Look;
+use cloud::rules::{images, launch::Launch};
+use cloud::settle::Troubles;
+use cloud::{Refusal, Settings, Timestamp, Tx, World, plan, settle};
+use spec::Fingerprint;
+use spec::control::{EndReason, Ending, Status};
+use spec::ids::*;
+use spec::observed::{MachineState, Observed, Scope};
+use spec::steps::{Resource, Step};
+use spec::storage::{Architecture, ImageFacts};
+
+/// A cloud, the time in it, and what its host has.
+pub(crate) struct Cloud {
+    pub(crate) world: World,
+    pub(crate) now: Timestamp,
+    pub(crate) host: Observed,
+    pub(crate) troubles: Troubles,
+    /// How guests of this host take the power button.
+    pub(crate) guests_obey: bool,
+    seed: u64,
+}
+
+impl Cloud {
+    /// A cloud after its first start, with one image.
+    pub(crate) fn new() -> (Self, ImageId) {
+        let settings = Settings { architecture: Architecture::X86_64, ..Settings::default() };
+        let mut cloud = Self {
+            world: World::empty(Arc::new(settings)),
+            now: Timestamp(1_000_000),
+            host: Observed::default(),
+            troubles: Troubles::new(),
+            guests_obey: true,
+            seed: 1,
+        };
+        let first = cloud.command(|tx| {
+            cloud::first_start::first_start(tx);
+            Ok(())
+        });
+        first.unwrap();
+        let new = images::NewImage { name: "tiny".into(), description: String::new(), tags: Tags::new() };
+        let image = cloud.command(|tx| images::begin_import(tx, new.clone())).unwrap();
+        let facts = ImageFacts { bytes: 1 << 28, architecture: Architecture::X86_64, kernel: None };
+        cloud.command(|tx| images::finish_import(tx, image, &facts)).unwrap();
+        cloud.host.images.insert(image);
+        (cloud, image)
+    }
+
+    /// Runs a command in a transaction and, unless it is refused, commits it.
+    pub(crate) fn command<T>(&mut self, command: impl Fn(&mut Tx<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut random = generator(&mut self.seed);
+        let mut tx = Tx::new(&self.world, self.now, &mut random);
+        let answer = command(&mut tx)?;
+        self.world = tx.finish().1;
+        Ok(answer)
+    }
+
+    /// One round: settle, plan, do every step. Returns whether anything was settled, and the steps.
+    pub(crate) fn round(&mut self) -> (bool, Vec<Step>) {
+        let busy = BTreeSet::new();
+        let (scope, observed) = (Scope::Everything, self.host.clone());
+        let look = Look { scope: &scope, observed: &observed, busy: &busy };
+        let troubles = self.troubles.clone();
+        let settled = self.command(|tx| {
+            settle(tx, look, &troubles);
+            Ok(!tx.is_empty())
+        });
+        let steps = plan(&self.world, look, self.now).steps;
+        steps.iter().for_each(|step| self.perform(step));
+        (settled.unwrap(), steps)
+    }
+
+    /// Rounds until there is nothing to do; the time stands still.
+    pub(crate) fn converge(&mut self) -> Vec<Step> {
+        let mut all = Vec::new();
+        for _ in 0..50 {
+            let (settled, steps) = self.round();
+            if !settled && steps.is_empty() {
+                return all;
+            }
+            all.extend(steps);
+        }
+        panic!("no end to the steps: {all:?}");
+    }
+
+    pub(crate) fn pass_seconds(&mut self, seconds: u64) {
+        self.now = self.now.plus_seconds(seconds);
+    }
+
+    /// The guest powers itself off.
+    pub(crate) fn power_off_inside(&mut self, id: InstanceId) {
+        self.end(id, EndReason::PoweredOff);
+    }
+
+    pub(crate) fn end(&mut self, id: InstanceId, reason: EndReason) {
+        if let Some(MachineState::Running { run: Some(run), .. }) = self.host.machines.get(&id) {
+            let ending = Ending { run: *run, reason, message: format!("{reason:?} in a test") };
+            self.host.machines.insert(id, MachineState::Ended(ending));
+        }
+    }
+
+    /// Its process is killed from outside.
+    pub(crate) fn kill(&mut self, id: InstanceId) {
+        if let Some(MachineState::Running { run, .. }) = self.host.machines.get(&id) {
+            self.host.machines.insert(id, MachineState::Lost { run: *run });
+        }
+    }
+
+    fn perform(&mut self, step: &Step) {
+        self.check_ground(step);
+        let host = &mut self.host;
+        match step {
+            Step::EnsureNetwork(network) => {
+                host.networks.insert(network.vpc, Some(Fingerprint::of(network)));
+            }
+            Step::RemoveNetwork(vpc) => {
+                host.networks.remove(vpc);
+                host.groups.retain(|(of, _), _| of != vpc);
+                host.interfaces.retain(|(of, _), _| of != vpc);
+            }
+            Step::EnsureGroup(group) => {
+                host.groups.insert((group.vpc, group.id), Some(Fingerprint::of(group)));
+            }
+            Step::RemoveGroup(vpc, id) => {
+                host.groups.remove(&(*vpc, *id));
+            }
+            Step::EnsureInterface(row) => {
+                host.interfaces.insert((row.vpc, row.id), Some(Fingerprint::of(row)));
+            }
+            Step::RemoveInterface(vpc, id) => {
+                host.interfaces.remove(&(*vpc, *id));
+            }
+            Step::CreateVolume(volume) => {
+                host.volumes.insert(volume.id);
+            }
+            Step::RemoveVolume(id) => {
+                host.volumes.remove(id);
+            }
+            Step::RemoveImage(id) => {
+                host.images.remove(id);
+            }
+            Step::StartMachine(machine) => {
+                let status = Status {
+                    run: machine.run,
+                    reboots: machine.reboots,
+                    resets: 0,
+                    powering_off: false,
+                    panicked: false,
+                };
+                let state = MachineState::Running { run: Some(machine.run), status: Some(status) };
+                host.machines.insert(machine.instance, state);
+            }
+            Step::PowerOff(id) if self.guests_obey => self.end(*id, EndReason::PoweredOff),
+            Step::PowerOff(id) => {
+                if let Some(MachineState::Running { status: Some(status), .. }) = host.machines.get_mut(id) {
+                    status.powering_off = true;
+                }
+            }
+            Step::Reboot(id, count) => {
+                if let Some(MachineState::Running { status: Some(status), .. }) = host.machines.get_mut(id) {
+                    (status.reboots, status.resets) = (*count, status.resets + 1);
+                }
+            }
+            Step::KillMachine(id) => self.kill(*id),
+            Step::RemoveMachine(id) => {
+                host.machines.remove(id);
+            }
+        }
+    }
+
+    /// What a step stands on must be there, and what it takes away must not be stood on.
+    fn check_ground(&self, step: &Step) {
+        let running =
+            |id: &InstanceId| matches!(self.host.machines.get(id), Some(MachineState::Running { .. }));
+        match step {
+            Step::EnsureGroup(group) => assert!(self.host.networks.contains_key(&group.vpc), "{step:?}"),
+            Step::EnsureInterface(row) => {
+                let group = |id: &GroupId| self.host.groups.contains_key(&(row.vpc, *id));
+                assert!(row.groups.iter().all(group), "{step:?}");
+            }
+            Step::CreateVolume(volume) => {
+                assert!(volume.base.is_none_or(|image| self.host.images.contains(&image)), "{step:?}");
+            }
+            Step::StartMachine(machine) => {
+                assert!(!running(&machine.instance), "{step:?}");
+                assert!(
+                    machine.disks.iter().all(|disk| self.host.volumes.contains(&disk.volume)),
+                    "{step:?}"
+                );
+                let nic = |id| self.host.interfaces.keys().any(|(_, found)| *found == id);
+                assert!(machine.nics.iter().all(|one| nic(one.interface)), "{step:?}");
+            }
+            Step::RemoveMachine(id) => assert!(!running(id), "{step:?}"),
+            Step::RemoveVolume(id) => {
+                let users = self.world.volumes.get(id).and_then(|row| row.attachment.as_ref());
+                assert!(users.is_none_or(|at| !running(&at.instance)), "{step:?}");
+            }
+            Step::RemoveInterface(_, id) => {
+                let users = self.world.interfaces.get(id).and_then(|row| row.attachment.as_ref());
+                assert!(users.is_none_or(|at| !running(&at.instance)), "{step:?}");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A launch of one small instance that says nothing else.
+pub(crate) fn launch(image: ImageId) -> Launch {
+    Launch {
+        image,
+        instance_type: Some("t3.nano".into()),
+        least: 1,
+        most: 1,
+        key_name: None,
+        groups: BTreeSet::new(),
+        group_names: BTreeSet::new(),
+        subnet: None,
+        zone: None,
+        address: None,
+        public: None,
+        interface_description: String::new(),
+        keep_interface: false,
+        user_data: None,
+        volumes: Vec::new(),
+        instance_tags: Tags::new(),
+        volume_tags: Tags::new(),
+        interface_tags: Tags::new(),
+        client_token: None,
+        shutdown_behavior: ShutdownBehavior::Stop,
+        termination_protection: false,
+        stop_protection: false,
+        metadata: MetadataOptions { enabled: true, tokens_required: false, hop_limit: 2, tags: false },
+    }
+}
+
+/// The instances of a reservation, in order.
+pub(crate) fn instances(world: &World, reservation: ReservationId) -> Vec<InstanceId> {
+    let mut rows: Vec<_> = world.instances.values().filter(|row| row.reservation == reservation).collect();
+    rows.sort_by_key(|row| row.launch_index);
+    rows.iter().map(|row| row.id).collect()
+}
+
+/// Pseudo-random numbers (SplitMix64), the same every time.
+pub(crate) fn generator(seed: &mut u64) -> impl FnMut() -> u64 + '_ {
+    || {
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// A resource of the machine of an instance.
+pub(crate) fn machine(id: InstanceId) -> Resource {
+    Resource::Machine(id)
+}
