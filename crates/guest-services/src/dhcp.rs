@@ -3,9 +3,10 @@
 //! There is nothing to allocate and nothing to remember: the address was settled when the interface was
 //! made. So DISCOVER and REQUEST are looked up, RELEASE and DECLINE change nothing and get no answer.
 //!
-//! A client is known by the link address in its message. That is a claim; what makes it safe is that the
-//! answer goes to where that interface is, by address (the host holds a permanent neighbour entry for
-//! each interface), and tells nobody more than how to reach his own subnet.
+//! A client is known by the link address in its message. That is a claim; what makes it safe is that an
+//! answer goes to the interface with that link address (the host holds a permanent neighbour entry for
+//! each). Only a refusal, and what is sent to a client that asks for broadcast, is heard by the whole
+//! subnet: an address and how to leave the subnet, no secret to a neighbour.
 
 mod message;
 
@@ -59,9 +60,10 @@ fn requested(request: &Request<'_>, interface: &InterfaceView) -> Option<Reply> 
         return None;
     }
     let meant = request.requested.or(request.client)?;
-    Some(match meant == interface.address {
-        true => lease(request, interface, kind::ACK),
-        false => refusal(request, interface),
+    Some(if meant == interface.address {
+        lease(request, interface, kind::ACK)
+    } else {
+        refusal(request, interface)
     })
 }
 
@@ -78,10 +80,8 @@ fn lease(request: &Request<'_>, interface: &InterfaceView, kind: u8) -> Reply {
     add_configuration(&mut answer, request, interface);
     // A client that has its address already takes what is sent there, whatever it says of itself. Where
     // else it claims to be does not count: answers would go to strangers.
-    let to = match client.is_none() && request.wants_broadcast() {
-        true => Ipv4Addr::BROADCAST,
-        false => interface.address,
-    };
+    let deaf = client.is_none() && request.wants_broadcast();
+    let to = if deaf { Ipv4Addr::BROADCAST } else { interface.address };
     reply(answer, to)
 }
 

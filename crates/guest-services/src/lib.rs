@@ -13,8 +13,8 @@
 //! interface: two VPCs with the same block are two namespaces, and a packet whose source address or link
 //! address is not its interface's own dies at the interface's TAP before any socket sees it. So the source
 //! address of a request *is* the asker's identity, no password needed, and the daemon looks the view up by
-//! it. DHCP alone comes from clients that have no address yet; what it answers by the link address in the
-//! message is sent to that interface only ([`dhcp`] says how).
+//! it. Clients of DHCP alone have no address yet: they say their link address, and the answer is sent
+//! there ([`dhcp`] says what that is worth).
 //!
 //! # What must hold
 //!

@@ -24,11 +24,12 @@ use std::borrow::Cow;
 
 pub use document::identity_document;
 pub use http::{Request, Response};
-pub use token::{LONGEST_TTL, Sessions};
+pub use token::Sessions;
 
 use percent_encoding::percent_decode_str;
 
 use crate::view::{InstanceView, TokenUse};
+use token::LONGEST_TTL;
 use tree::Node;
 
 /// The versions EC2 has had, oldest first.
@@ -73,29 +74,36 @@ const LONGEST_PATH: usize = 2048;
 
 /// Answers a request of the instance that `view` shows.
 pub fn answer(request: &Request<'_>, view: &InstanceView, sessions: Sessions<'_>) -> Response {
-    if !view.metadata.endpoint {
-        return Response::error(403, "Forbidden");
-    }
-    let Some(path) = names_of(request.path) else { return Response::error(404, "Not Found") };
-    if path == ["latest", "api", "token"] {
-        return open_session(request, view, sessions);
-    }
-    let left = match (request.token, view.metadata.tokens) {
-        (Some(token), _) => match sessions.check(&view.instance_id, token) {
-            Some(left) => Some(left),
-            None => return Response::error(401, "Unauthorized"),
-        },
-        (None, TokenUse::Required) => return Response::error(401, "Unauthorized"),
-        (None, TokenUse::Optional) => None,
+    let response = if !view.metadata.endpoint {
+        Response::error(403, "Forbidden")
+    } else {
+        match names_of(request.path) {
+            None => Response::error(404, "Not Found"),
+            Some(path) if path == ["latest", "api", "token"] => open_session(request, view, sessions),
+            Some(path) => read(&path, request, view, sessions),
+        }
     };
-    let found = look_up(&path, view);
-    let response = match (found, request.method) {
-        (None, _) => Response::error(404, "Not Found"),
-        (Some(found), "GET") => found,
-        (Some(found), "HEAD") => found.without_body(),
-        (Some(_), _) => not_allowed("GET, HEAD"),
+    if request.method == "HEAD" { response.without_body() } else { response }
+}
+
+/// Reads the tree, if the request may.
+fn read(
+    path: &[Cow<'_, str>],
+    request: &Request<'_>,
+    view: &InstanceView,
+    sessions: Sessions<'_>,
+) -> Response {
+    let left = request.token.map(|token| sessions.check(&view.instance_id, token));
+    let must_show_one = view.metadata.tokens == TokenUse::Required;
+    if left == Some(None) || (left.is_none() && must_show_one) {
+        return Response::error(401, "Unauthorized");
+    }
+    let response = match look_up(path, view) {
+        None => Response::error(404, "Not Found"),
+        Some(found) if ["GET", "HEAD"].contains(&request.method) => found,
+        Some(_) => not_allowed("GET, HEAD"),
     };
-    match left {
+    match left.flatten() {
         Some(left) => response.with(TOKEN_TTL, left.as_secs()),
         None => response,
     }
@@ -126,15 +134,12 @@ fn look_up(path: &[Cow<'_, str>], view: &InstanceView) -> Option<Response> {
         return None;
     }
     let top = tree::build(view);
-    let is_user_data = matches!(path, [name] if name == "user-data");
     let found = match path {
         [] => Response::new(200, "text/plain", top.listing()),
         path => match top.find(path)? {
             Node::Folder(folder) => Response::new(200, "text/plain", folder.listing()),
-            Node::Leaf(bytes) if is_user_data => {
-                Response::new(200, "application/octet-stream", bytes.as_ref())
-            }
-            Node::Leaf(bytes) => Response::new(200, "text/plain", bytes.as_ref()),
+            Node::Text(text) => Response::new(200, "text/plain", text.as_ref()),
+            Node::Raw(bytes) => Response::new(200, "application/octet-stream", *bytes),
         },
     };
     Some(found.last_modified(view.launch_time))

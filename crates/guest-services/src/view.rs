@@ -48,8 +48,8 @@ pub struct InstanceView {
     pub root_device: String,
     /// The device names of further volumes that were attached when it was started, as in `/dev/sdf`.
     pub volume_devices: Vec<String>,
-    /// Its tags. The guest reads them only if [`MetadataOptions::tags`] allows it.
-    pub tags: BTreeMap<String, String>,
+    /// Its tags, if it may read them (EC2's `instance-metadata-tags`).
+    pub tags: Option<BTreeMap<String, String>>,
     /// How its metadata may be asked for.
     pub metadata: MetadataOptions,
     /// The network interface with device number 0.
@@ -76,7 +76,7 @@ pub struct KeyView {
     pub openssh: String,
 }
 
-/// An instance's metadata options (EC2's `MetadataOptions`).
+/// How an instance's metadata may be asked for (EC2's `MetadataOptions`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataOptions {
     /// `http-endpoint`: whether metadata is answered at all.
@@ -85,8 +85,6 @@ pub struct MetadataOptions {
     pub tokens: TokenUse,
     /// `http-put-response-hop-limit`, from 1 to 64: how many hops a token may travel.
     pub hop_limit: u8,
-    /// `instance-metadata-tags`: whether the guest may read its tags.
-    pub tags: bool,
 }
 
 /// Whether requests must show a session token.

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use sha2::Sha256;
 
 /// The longest life of a token, in seconds: six hours (AWS, *How Instance Metadata Service Version 2 works*).
-pub const LONGEST_TTL: u32 = 21_600;
+pub(super) const LONGEST_TTL: u32 = 21_600;
 
 /// Keeps our use of the secret apart from any other.
 const DOMAIN: &[u8] = b"cumulet metadata session token\0";

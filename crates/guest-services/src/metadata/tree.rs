@@ -8,6 +8,7 @@
 //! here. What an instance does not have (a key, a public address, a role) is absent, as in EC2.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::document;
 use crate::names;
@@ -17,7 +18,9 @@ use crate::view::{InstanceView, InterfaceView};
 #[derive(Debug)]
 pub(super) enum Node<'a> {
     /// A value.
-    Leaf(Cow<'a, [u8]>),
+    Text(Cow<'a, str>),
+    /// A value that need not be text.
+    Raw(&'a [u8]),
     /// Further nodes.
     Folder(Folder<'a>),
 }
@@ -48,7 +51,7 @@ impl<'a> Folder<'a> {
         match &self.0[at].node {
             node if rest.is_empty() => Some(node),
             Node::Folder(folder) => folder.find(rest),
-            Node::Leaf(_) => None,
+            Node::Text(_) | Node::Raw(_) => None,
         }
     }
 
@@ -60,11 +63,7 @@ impl<'a> Folder<'a> {
 
     fn leaf(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
         let name = name.into();
-        let value = match value.into() {
-            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-        };
-        self.add(name.clone(), name, Node::Leaf(value));
+        self.add(name.clone(), name, Node::Text(value.into()));
     }
 
     /// A leaf only if there is a value.
@@ -93,7 +92,7 @@ pub(super) fn build(view: &InstanceView) -> Folder<'_> {
         top.add("dynamic", "dynamic", Node::Folder(dynamic(view)));
         top.add("meta-data", "meta-data", Node::Folder(meta_data(view)));
         if let Some(bytes) = &view.user_data {
-            top.add("user-data", "user-data", Node::Leaf(Cow::Borrowed(bytes)));
+            top.add("user-data", "user-data", Node::Raw(bytes));
         }
     })
 }
@@ -149,9 +148,8 @@ fn meta_data(view: &InstanceView) -> Folder<'_> {
         top.leaf("reservation-id", &view.reservation_id);
         top.leaf("security-groups", lines(primary.security_groups.iter().map(|group| &group.name)));
         top.folder("services", services(view));
-        top.leaf("system", "nitro");
-        if view.metadata.tags {
-            top.folder("tags", Folder::of(|tags| tags.folder("instance", tags_of(view))));
+        if let Some(tags) = &view.tags {
+            top.folder("tags", Folder::of(|folder| folder.folder("instance", instance_tags(tags))));
         }
     })
 }
@@ -240,14 +238,14 @@ fn services(view: &InstanceView) -> Folder<'_> {
 
 /// Tags by key. Those whose key cannot be part of a path are left out; EC2 does not let instances
 /// have such keys while it shows their tags (AWS, *Allow access to tags in instance metadata*).
-fn tags_of(view: &InstanceView) -> Folder<'_> {
+fn instance_tags(tags: &BTreeMap<String, String>) -> Folder<'_> {
     let allowed = |key: &str| {
         !matches!(key, "" | "." | ".." | "_index")
             && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-=._,:@".contains(&byte))
     };
-    Folder::of(|tags| {
-        for (key, value) in view.tags.iter().filter(|(key, _)| allowed(key)) {
-            tags.leaf(key, value);
+    Folder::of(|folder| {
+        for (key, value) in tags.iter().filter(|(key, _)| allowed(key)) {
+            folder.leaf(key, value);
         }
     })
 }

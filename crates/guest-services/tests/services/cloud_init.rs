@@ -123,7 +123,7 @@ fn the_crawl_finds_all_it_asks_for() {
 #[test]
 fn an_instance_without_key_tags_and_user_data_is_crawled_too() {
     let mut view = sample::instance();
-    (view.key, view.user_data, view.metadata.tags) = (None, None, false);
+    (view.key, view.user_data, view.tags) = (None, None, None);
     view.secondary.clear();
     let mut client = Client::open(view);
     assert_eq!(client.get("/2021-03-23/user-data").0, 404, "cloud-init takes only this one as none");

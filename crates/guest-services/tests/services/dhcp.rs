@@ -310,7 +310,7 @@ fn hostile_messages_do_no_harm() {
     let interface = sample::interface();
     let mut noise = Noise::new();
     let mut answered = 0;
-    for _ in 0..100_000 {
+    for _ in 0..50_000 {
         let bytes = match noise.below(10) {
             0 => noise.bytes(1600),
             _ => noise.mutated(&good),
@@ -321,5 +321,5 @@ fn hostile_messages_do_no_harm() {
             assert!([ADDRESS, Ipv4Addr::BROADCAST].contains(reply.to.ip()), "{}", reply.to);
         }
     }
-    assert!(answered > 10_000, "{answered} answers: the mutations must not all be refused at the door");
+    assert!(answered > 5_000, "{answered} answers: the mutations must not all be refused at the door");
 }

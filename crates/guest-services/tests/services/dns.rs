@@ -315,7 +315,7 @@ fn hostile_messages_do_no_harm() {
     let reply = upstream(&asked, 20).to_vec().unwrap();
     let mut noise = Noise::new();
     let (mut replies, mut relayed) = (0, 0);
-    for _ in 0..100_000 {
+    for _ in 0..20_000 {
         let bytes = match noise.below(10) {
             0 => noise.bytes(1400),
             _ => noise.mutated(&good),
@@ -332,5 +332,5 @@ fn hostile_messages_do_no_harm() {
             assert!(passed.len() <= 1232);
         }
     }
-    assert!(replies > 10_000 && relayed > 1_000, "{replies} replies, {relayed} relayed");
+    assert!(replies > 2_000 && relayed > 200, "{replies} replies, {relayed} relayed");
 }

@@ -36,12 +36,12 @@ pub(crate) fn instance() -> InstanceView {
         user_data: Some(USER_DATA.to_vec()),
         root_device: "/dev/xvda".into(),
         volume_devices: vec!["/dev/sdf".into()],
-        tags: BTreeMap::from([
+        tags: Some(BTreeMap::from([
             ("Name".into(), "web".into()),
             ("team:owner".into(), "Ada Lovelace".into()),
             ("empty".into(), String::new()),
-        ]),
-        metadata: MetadataOptions { endpoint: true, tokens: TokenUse::Optional, hop_limit: 1, tags: true },
+        ])),
+        metadata: MetadataOptions { endpoint: true, tokens: TokenUse::Optional, hop_limit: 1 },
         primary: interface(),
         secondary: vec![InterfaceView {
             interface_id: "eni-0ddddddddddddddd1".into(),
