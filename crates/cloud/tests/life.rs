@@ -1,5 +1,7 @@
 //! An instance's life, from command to host and back.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 mod common;
 
 use cloud::Reason;

@@ -1,1 +1,351 @@
 //! A host in memory: the same trait, no root, no KVM, no guests.
+//!
+//! It is for trying and testing the API: what a step makes is noted, and nothing else happens.
+//! A [`Simulated`] is a handle; clones share one host, so a host outlives the daemon that used
+//! it, as a real one does. [`Simulated::cut_after`] makes it go dead after some effects, before or
+//! after the next one is reported, to test that any moment is a good one to be killed.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::net::{SocketAddrV4, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use spec::Fingerprint;
+use spec::control::{EndReason, Ending, Status};
+use spec::ids::{ImageId, InstanceId, VpcId};
+use spec::machine::Machine;
+use spec::network::Network;
+use spec::observed::{MachineState, Observed, Scope};
+use spec::steps::{Resource, Step};
+use spec::storage::{Architecture, ImageFacts};
+
+use crate::{Capacity, Error, ErrorKind, GuestSockets, Host};
+
+/// A simulated host, or rather a handle to one.
+#[derive(Clone, Debug)]
+pub struct Simulated(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    found: Observed,
+    capacity: Capacity,
+    hints: Sender<Resource>,
+    receiver: Option<Receiver<Resource>>,
+    /// Effects until the host goes dead.
+    left: Option<u64>,
+    effects: u64,
+}
+
+impl Simulated {
+    /// An empty host of that size.
+    pub fn new(capacity: Capacity) -> Self {
+        let (hints, receiver) = channel();
+        Self(Arc::new(Mutex::new(State {
+            found: Observed::default(),
+            capacity,
+            hints,
+            receiver: Some(receiver),
+            left: None,
+            effects: 0,
+        })))
+    }
+
+    /// Everything that is on the host.
+    pub fn found(&self) -> Observed {
+        self.state().found.clone()
+    }
+
+    /// How many effects there were so far.
+    pub fn effects(&self) -> u64 {
+        self.state().effects
+    }
+
+    /// Lets `effects` more effects happen, and fails every call from then on; `None` brings the host back. The
+    /// last effect happens, but its step is reported as failed, as it is for a daemon that dies there.
+    pub fn cut_after(&self, effects: Option<u64>) {
+        self.state().left = effects;
+    }
+
+    /// Whether the host has gone dead.
+    pub fn is_cut(&self) -> bool {
+        self.state().left == Some(0)
+    }
+
+    /// Puts an image there without importing it.
+    pub fn add_image(&self, image: ImageId) {
+        self.state().found.images.insert(image);
+    }
+
+    /// The guest of a machine powers itself off.
+    pub fn power_off_inside(&self, instance: InstanceId) {
+        self.state().end(instance, EndReason::PoweredOff);
+    }
+
+    /// Somebody kills a machine's process.
+    pub fn kill_outside(&self, instance: InstanceId) {
+        let mut state = self.state();
+        state.lose(instance);
+        state.hint(Resource::Machine(instance));
+    }
+
+    /// The host is switched off and on: what is not on disk is gone.
+    pub fn switch_off_and_on(&self) {
+        let mut state = self.state();
+        let found = std::mem::take(&mut state.found);
+        state.found = Observed { volumes: found.volumes, images: found.images, ..Observed::default() };
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn alive(&self) -> Result<(), Error> {
+        match self.left {
+            Some(0) => Err(Error::new(ErrorKind::Passing, "The simulated host was cut off")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts an effect; the error where it was the last one.
+    fn effect(&mut self) -> Result<(), Error> {
+        self.effects += 1;
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        self.alive()
+    }
+
+    fn hint(&self, resource: Resource) {
+        // Nobody may listen any more; a hint is only a hint.
+        let _ = self.hints.send(resource);
+    }
+
+    fn end(&mut self, instance: InstanceId, reason: EndReason) {
+        if let Some(MachineState::Running { run: Some(run), .. }) = self.found.machines.get(&instance) {
+            let ending = Ending { run: *run, reason, message: "The guest powered itself off".into() };
+            self.found.machines.insert(instance, MachineState::Ended(ending));
+            self.hint(Resource::Machine(instance));
+        }
+    }
+
+    fn lose(&mut self, instance: InstanceId) {
+        if let Some(MachineState::Running { run, .. }) = self.found.machines.get(&instance) {
+            let lost = MachineState::Lost { run: *run };
+            self.found.machines.insert(instance, lost);
+        }
+    }
+
+    fn start(&mut self, machine: &Machine) -> Result<(), Error> {
+        if let Some(MachineState::Running { run, .. }) = self.found.machines.get(&machine.instance) {
+            return match run {
+                Some(run) if *run == machine.run => Ok(()),
+                _ => Err(refuse(format!("Another run of {} still runs", machine.instance))),
+            };
+        }
+        if let Some(disk) = machine.disks.iter().find(|disk| !self.found.volumes.contains(&disk.volume)) {
+            return Err(refuse(format!("{} has no volume {}", machine.instance, disk.volume)));
+        }
+        let known: BTreeSet<_> = self.found.interfaces.keys().map(|(_, id)| *id).collect();
+        if let Some(nic) = machine.nics.iter().find(|nic| !known.contains(&nic.interface)) {
+            return Err(refuse(format!("{} has no interface {}", machine.instance, nic.interface)));
+        }
+        let run = machine.run;
+        let status =
+            Status { run, reboots: machine.reboots, resets: 0, powering_off: false, panicked: false };
+        let state = MachineState::Running { run: Some(run), status: Some(status) };
+        self.found.machines.insert(machine.instance, state);
+        Ok(())
+    }
+
+    fn perform(&mut self, step: &Step) -> Result<(), Error> {
+        let found = &mut self.found;
+        match step {
+            Step::EnsureNetwork(network) => {
+                found.networks.insert(network.vpc, Some(Fingerprint::of(network)));
+            }
+            Step::RemoveNetwork(vpc) => {
+                found.networks.remove(vpc);
+                found.groups.retain(|(of, _), _| of != vpc);
+                found.interfaces.retain(|(of, _), _| of != vpc);
+            }
+            Step::EnsureGroup(group) => {
+                if !found.networks.contains_key(&group.vpc) {
+                    return Err(refuse(format!("{} has no network {}", group.id, group.vpc)));
+                }
+                found.groups.insert((group.vpc, group.id), Some(Fingerprint::of(group)));
+            }
+            Step::RemoveGroup(vpc, id) => {
+                found.groups.remove(&(*vpc, *id));
+            }
+            Step::EnsureInterface(row) => {
+                if let Some(group) = row.groups.iter().find(|id| !found.groups.contains_key(&(row.vpc, **id)))
+                {
+                    return Err(refuse(format!("{} has no security group {group}", row.id)));
+                }
+                found.interfaces.insert((row.vpc, row.id), Some(Fingerprint::of(row)));
+            }
+            Step::RemoveInterface(vpc, id) => {
+                found.interfaces.remove(&(*vpc, *id));
+            }
+            Step::CreateVolume(volume) => {
+                if let Some(image) = volume.base.filter(|image| !found.images.contains(image)) {
+                    return Err(refuse(format!("{} has no image {image}", volume.id)));
+                }
+                found.volumes.insert(volume.id);
+            }
+            Step::RemoveVolume(id) => {
+                found.volumes.remove(id);
+            }
+            Step::RemoveImage(id) => {
+                found.images.remove(id);
+            }
+            Step::StartMachine(machine) => self.start(machine)?,
+            Step::PowerOff(id) => self.end(*id, EndReason::PoweredOff),
+            Step::Reboot(id, count) => {
+                if let Some(MachineState::Running { status: Some(status), .. }) = found.machines.get_mut(id) {
+                    (status.reboots, status.resets) = (*count, status.resets + 1);
+                }
+            }
+            Step::KillMachine(id) => self.lose(*id),
+            Step::RemoveMachine(id) => {
+                found.machines.remove(id);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse(what: String) -> Error {
+    Error::new(ErrorKind::Passing, what)
+}
+
+fn unsupported<T>(what: &str) -> Result<T, Error> {
+    Err(Error::new(ErrorKind::Unsupported, format!("{what} needs a real host; this one is simulated")))
+}
+
+impl Host for Simulated {
+    fn observe(&self, scope: &Scope) -> Result<Observed, Error> {
+        let state = self.state();
+        state.alive()?;
+        let mut found = state.found.clone();
+        found.networks.retain(|vpc, _| scope.covers(Resource::Network(*vpc)));
+        found.groups.retain(|(vpc, id), _| scope.covers(Resource::Group(*vpc, *id)));
+        found.interfaces.retain(|(vpc, id), _| scope.covers(Resource::Interface(*vpc, *id)));
+        found.volumes.retain(|id| scope.covers(Resource::Volume(*id)));
+        found.images.retain(|id| scope.covers(Resource::Image(*id)));
+        found.machines.retain(|id, _| scope.covers(Resource::Machine(*id)));
+        Ok(found)
+    }
+
+    fn perform(&self, step: &Step) -> Result<(), Error> {
+        let mut state = self.state();
+        state.alive()?;
+        state.perform(step)?;
+        state.effect()
+    }
+
+    fn capacity(&self) -> Result<Capacity, Error> {
+        Ok(self.state().capacity)
+    }
+
+    fn hints(&self) -> Option<Receiver<Resource>> {
+        let mut state = self.state();
+        state.receiver.take().or_else(|| {
+            // A daemon that was restarted on this host listens in place of the one before.
+            let (hints, receiver) = channel();
+            state.hints = hints;
+            Some(receiver)
+        })
+    }
+
+    fn console_output(&self, instance: InstanceId) -> Result<Vec<u8>, Error> {
+        match self.state().found.machines.get(&instance) {
+            Some(_) => Ok(format!("{instance} runs on a simulated host: there is no guest\r\n").into_bytes()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn attach_console(&self, _: InstanceId) -> Result<UnixStream, Error> {
+        unsupported("The serial console")
+    }
+
+    fn connect(&self, _: VpcId, _: SocketAddrV4, _: Duration) -> Result<TcpStream, Error> {
+        unsupported("A connection to a guest")
+    }
+
+    fn guest_sockets(&self, _: &Network) -> Result<GuestSockets, Error> {
+        unsupported("Serving guests")
+    }
+
+    fn staging_file(&self) -> Result<File, Error> {
+        // Kept by nobody: what is uploaded to a simulated host only has to be counted.
+        File::options()
+            .write(true)
+            .open("/dev/null")
+            .map_err(|error| Error::passing("Could not open /dev/null", error))
+    }
+
+    fn import_image(
+        &self,
+        image: ImageId,
+        _: File,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<ImageFacts, Error> {
+        let mut state = self.state();
+        state.alive()?;
+        state.found.images.insert(image);
+        progress(1, 1);
+        state.effect()?;
+        Ok(ImageFacts { bytes: 1 << 30, architecture: Architecture::HERE, kernel: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spec::ids::VolumeId;
+    use spec::storage::Volume;
+
+    fn host() -> Simulated {
+        Simulated::new(Capacity { processors: 4, memory_mib: 8192 })
+    }
+
+    fn create(id: u64) -> Step {
+        Step::CreateVolume(Volume { id: VolumeId::from_random(id), bytes: 1 << 30, base: None })
+    }
+
+    #[test]
+    fn a_cut_host_has_done_its_last_effect_and_says_nothing_more() {
+        let host = host();
+        host.cut_after(Some(2));
+        assert!(host.perform(&create(1)).is_ok());
+        assert!(host.perform(&create(2)).is_err());
+        assert!(host.perform(&create(3)).is_err() && host.observe(&Scope::Everything).is_err());
+        host.cut_after(None);
+        assert_eq!(host.observe(&Scope::Everything).unwrap().volumes.len(), 2);
+        assert_eq!(host.effects(), 2);
+    }
+
+    #[test]
+    fn observing_keeps_to_its_scope() {
+        let host = host();
+        host.perform(&create(1)).unwrap();
+        let other = Scope::Resources([Resource::Volume(VolumeId::from_random(2))].into());
+        assert!(host.observe(&other).unwrap().volumes.is_empty());
+    }
+
+    #[test]
+    fn hints_go_to_whoever_listens_now() {
+        let host = host();
+        let first = host.hints().unwrap();
+        let second = host.hints().unwrap();
+        host.kill_outside(InstanceId::from_random(1));
+        assert!(first.try_recv().is_err());
+        assert_eq!(second.try_recv(), Ok(Resource::Machine(InstanceId::from_random(1))));
+    }
+}
