@@ -268,6 +268,9 @@ fn others_get_no_answer() {
         bytes[2] = length;
         assert_eq!(ask_from(NOWHERE, &bytes, &interface), None, "a link address of {length} bytes");
     }
+    let mut other = bytes.clone();
+    other[236] ^= 1;
+    assert_eq!(ask_from(NOWHERE, &other, &interface), None, "another protocol's cookie");
     let mut long = bytes.clone();
     long.resize(1501, 0);
     assert_eq!(ask_from(NOWHERE, &long, &interface), None, "longer than a packet");

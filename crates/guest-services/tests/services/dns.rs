@@ -139,7 +139,7 @@ fn the_rest_of_the_world_is_asked_upstream() {
         "compute-1.amazonaws.com",
         "www.compute-1.amazonaws.com",
         "4.4.8.8.in-addr.arpa",
-        "04.4.8.8.in-addr.arpa",
+        "05.0.31.172.in-addr.arpa",
         "31.172.in-addr.arpa",
         "x.5.0.31.172.in-addr.arpa",
         "1.0.0.0.ip6.arpa",
@@ -213,6 +213,9 @@ fn what_cannot_be_read_is_a_format_error_and_answers_are_ignored() {
         bytes[at] = value;
         assert_eq!(code(&bytes), ResponseCode::FormErr, "{value} at {at}");
     }
+    let mut two = question("ip-172-31-0-5.ec2.internal", RecordType::A);
+    two.queries.push(two.queries[0].clone());
+    assert_eq!(code(&two.to_vec().unwrap()), ResponseCode::FormErr);
     let mut long = good.clone();
     long.resize(dns::LONGEST_QUERY + 1, 0);
     assert_eq!(code(&long), ResponseCode::FormErr);
