@@ -1,0 +1,65 @@
+//! Which device sits in which slot of bus 0, for good.
+//!
+//! A Linux guest names a NIC by its slot (`enp0s5`) and probes disks in the order of their slots (`vda` first), so a device
+//! must never move because another came or went. Each kind therefore has slots of its own. The root disk and the first NIC
+//! have the numbers that they have on EC2's own Nitro machines; those keep 0x05 for the NIC, hence `ens5` and `enp0s5`.
+//!
+//! ```text
+//! 0x00        host bridge
+//! 0x01        entropy
+//! 0x02–0x03   kept for balloon and vsock
+//! 0x04        disk 0, the root disk
+//! 0x05        NIC 0
+//! 0x06–0x07   kept
+//! 0x08–0x0f   kept for PCIe root ports: what is attached to a running instance
+//! 0x10–0x17   disks 1 to 8
+//! 0x18–0x1f   NICs 1 to 8
+//! ```
+
+/// Slots on a bus.
+pub const COUNT: u8 = 32;
+
+/// The host bridge.
+pub const HOST_BRIDGE: u8 = 0x00;
+/// The entropy device.
+pub const ENTROPY: u8 = 0x01;
+
+/// Disks that a machine can begin with, the root disk included.
+pub const DISKS: usize = 9;
+/// NICs that a machine can begin with.
+pub const NICS: usize = 9;
+
+/// The slot of the disk with this index.
+pub fn disk(index: usize) -> Option<u8> {
+    place(index, 0x04, 0x10, DISKS)
+}
+
+/// The slot of the NIC with this index.
+pub fn nic(index: usize) -> Option<u8> {
+    place(index, 0x05, 0x18, NICS)
+}
+
+fn place(index: usize, first: u8, others: u8, count: usize) -> Option<u8> {
+    match u8::try_from(index).ok().filter(|_| index < count)? {
+        0 => Some(first),
+        later => Some(others + later - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_shares_a_slot() {
+        let mut taken: Vec<u8> = vec![HOST_BRIDGE, ENTROPY];
+        taken.extend((0..DISKS).filter_map(disk));
+        taken.extend((0..NICS).filter_map(nic));
+        assert_eq!(taken.len(), 2 + DISKS + NICS);
+        assert!(taken.iter().all(|slot| *slot < COUNT && !(0x08..0x10).contains(slot)));
+        taken.sort_unstable();
+        taken.dedup();
+        assert_eq!(taken.len(), 2 + DISKS + NICS);
+        assert_eq!((disk(DISKS), nic(NICS)), (None, None));
+    }
+}

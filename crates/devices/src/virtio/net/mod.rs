@@ -1,0 +1,188 @@
+//! The network device (virtio 1.2, 5.1): an Ethernet link.
+//!
+//! Packets go between the rings and a [`Link`] (a TAP) without being copied here: a packet is read into the guest's buffers, and
+//! written from them, by one system call each. Checksums and segmentation are left to whoever needs them: both sides
+//! speak of them in the 12-byte header that every packet begins with, which the kernel understands too.
+
+mod receive;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use self::receive::Receiver;
+use super::device::{Active, Device, Kind, Stop, Wait};
+use super::queue::{Broken, Ring};
+use crate::memory::{Memory, Piece};
+
+/// Bytes of the header (5.1.6, `struct virtio_net_hdr`, with `num_buffers`).
+pub const HEADER: usize = 12;
+/// The largest packet with its header: 64 KiB of segments and an Ethernet header with a VLAN tag.
+pub const MOST: usize = HEADER + 18 + 65535;
+/// Pieces that one packet may have; more than a system call takes (`IOV_MAX`) is refused.
+pub const MOST_PIECES: usize = 1024;
+/// An Ethernet header with a VLAN tag.
+const LINK_HEADER: usize = 18;
+/// The largest packet where the host says nothing about it.
+const DEFAULT_MTU: u16 = 1500;
+
+/// What a packet from the link may leave to the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// The guest computes missing checksums, or does without.
+    pub checksum: bool,
+    /// It takes large TCP segments over IPv4,
+    pub tcp4: bool,
+    /// over IPv6,
+    pub tcp6: bool,
+    /// and with congestion notification.
+    pub ecn: bool,
+}
+
+/// The other end of the wire. Called on the device's thread; never blocks.
+pub trait Link: Send + Sync {
+    /// What becomes readable when a packet waits.
+    fn event(&self) -> RawFd;
+    /// Reads one packet, header first; its length. `WouldBlock` when there is none. What does not fit is lost.
+    fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize>;
+    /// Writes one packet, header first.
+    fn send(&self, from: &[Piece<'_>]) -> io::Result<()>;
+    /// Says what packets to come may leave to the guest.
+    fn set_offloads(&self, offloads: Offloads) -> io::Result<()>;
+}
+
+/// Feature bits (5.1.3).
+mod feature {
+    pub(super) const CSUM: u32 = 0;
+    pub(super) const GUEST_CSUM: u32 = 1;
+    pub(super) const MTU: u32 = 3;
+    pub(super) const MAC: u32 = 5;
+    pub(super) const GUEST_TSO4: u32 = 7;
+    pub(super) const GUEST_TSO6: u32 = 8;
+    pub(super) const GUEST_ECN: u32 = 9;
+    pub(super) const HOST_TSO4: u32 = 11;
+    pub(super) const HOST_TSO6: u32 = 12;
+    pub(super) const HOST_ECN: u32 = 13;
+    pub(super) const MRG_RXBUF: u32 = 15;
+    pub(super) const STATUS: u32 = 16;
+}
+
+const OFFERED: [u32; 12] = [
+    feature::CSUM,
+    feature::GUEST_CSUM,
+    feature::MTU,
+    feature::MAC,
+    feature::GUEST_TSO4,
+    feature::GUEST_TSO6,
+    feature::GUEST_ECN,
+    feature::HOST_TSO4,
+    feature::HOST_TSO6,
+    feature::HOST_ECN,
+    feature::MRG_RXBUF,
+    feature::STATUS,
+];
+
+/// Bit of the configuration's status.
+const LINK_UP: u16 = 1;
+/// Queue 0 receives, queue 1 transmits.
+const QUEUES: &[u16] = &[256, 256];
+/// Packets in one direction before the other has its turn.
+const TURN: usize = 64;
+
+/// A network interface.
+pub struct Net {
+    link: Arc<dyn Link>,
+    mac: [u8; 6],
+    mtu: u16,
+}
+
+impl Net {
+    /// An interface on `link`; `mtu` is its largest packet in bytes, without link header.
+    pub fn new(link: Arc<dyn Link>, mac: [u8; 6], mtu: u16) -> Self {
+        Self { link, mac, mtu }
+    }
+
+    /// Sends what the guest wants sent; whether its turn ended before its packets.
+    fn transmit(&self, ring: &mut Ring, memory: &Memory) -> Result<bool, Broken> {
+        for _ in 0..TURN {
+            let Some(chain) = ring.next(memory)? else {
+                ring.publish(memory)?;
+                return ring.arm(memory);
+            };
+            let packet = &chain.readable;
+            if (HEADER..=MOST).contains(&packet.len()) && packet.pieces().len() <= MOST_PIECES {
+                // A packet that the link refuses is lost, as packets are.
+                let _ = self.link.send(packet.pieces());
+            }
+            ring.complete(memory, chain.head, 0)?;
+        }
+        ring.publish(memory)?;
+        Ok(true)
+    }
+
+    /// Room that is needed before a packet is read from the link.
+    fn largest(&self, active: &Active) -> usize {
+        if active.has(feature::GUEST_TSO4) || active.has(feature::GUEST_TSO6) {
+            MOST
+        } else {
+            HEADER + LINK_HEADER + usize::from(self.mtu.max(DEFAULT_MTU))
+        }
+    }
+}
+
+impl Device for Net {
+    fn kind(&self) -> Kind {
+        Kind { id: 1, class: 0x02_00_00, name: "nic" }
+    }
+
+    fn features(&self) -> u64 {
+        OFFERED.iter().fold(0, |bits, bit| bits | 1 << bit)
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        QUEUES
+    }
+
+    /// `struct virtio_net_config` (5.1.4), up to the MTU.
+    fn config(&self) -> Vec<u8> {
+        let pairs = 1_u16;
+        let words = [LINK_UP, pairs, self.mtu].map(u16::to_le_bytes);
+        [&self.mac[..], words.as_flattened()].concat()
+    }
+
+    fn run(&mut self, active: &mut Active, stop: &Stop) -> Result<(), Broken> {
+        let offloads = Offloads {
+            checksum: active.has(feature::GUEST_CSUM),
+            tcp4: active.has(feature::GUEST_TSO4),
+            tcp6: active.has(feature::GUEST_TSO6),
+            ecn: active.has(feature::GUEST_ECN),
+        };
+        self.link
+            .set_offloads(offloads)
+            .map_err(|_| Broken("the host's end of the link refused its offloads"))?;
+        let merge = active.has(feature::MRG_RXBUF);
+        let mut receiver = Receiver::new(self.link.as_ref(), merge, self.largest(active));
+
+        let [receive, transmit] = active.rings.as_mut_slice() else { return Ok(()) };
+        let mut sources = vec![self.link.event()];
+        sources.extend(
+            [&receive, &transmit].into_iter().filter_map(|ring| Some(ring.as_ref()?.bell.as_raw_fd())),
+        );
+        let wait = Wait::new(stop, &sources)?;
+        while !stop.said() {
+            let mut more = false;
+            if let Some(ring) = transmit {
+                more |= self.transmit(ring, &active.memory)?;
+            }
+            if let Some(ring) = receive {
+                more |= receiver.turn(ring, &active.memory)?;
+            }
+            if !more {
+                wait.wait()?;
+            }
+        }
+        Ok(())
+    }
+}

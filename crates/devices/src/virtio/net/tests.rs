@@ -1,0 +1,151 @@
+//! A link in memory between the tests and the device.
+
+use std::sync::Mutex;
+
+use virtio_queue::mock::MockSplitQueue;
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::*;
+use crate::lock;
+use crate::testing::Random;
+use crate::virtio::queue::tests::{BUFFERS, WRITE, descriptor, memory, ring, scramble};
+
+struct Wire {
+    event: EventFd,
+    to_guest: Mutex<Vec<Vec<u8>>>,
+    from_guest: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Wire {
+    fn new(to_guest: Vec<Vec<u8>>) -> Self {
+        let event = EventFd::new(EFD_NONBLOCK).unwrap();
+        Self { event, to_guest: Mutex::new(to_guest), from_guest: Mutex::default() }
+    }
+}
+
+impl Link for Wire {
+    fn event(&self) -> RawFd {
+        self.event.as_raw_fd()
+    }
+    fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize> {
+        assert!(into.len() <= MOST_PIECES);
+        let packet = lock(&self.to_guest).pop().ok_or(io::ErrorKind::WouldBlock)?;
+        let mut done = 0;
+        for piece in into {
+            let count = piece.len().min(packet.len() - done);
+            piece.copy_from(&packet[done..done + count]);
+            done += count;
+        }
+        Ok(done)
+    }
+    fn send(&self, from: &[Piece<'_>]) -> io::Result<()> {
+        let mut packet = Vec::new();
+        for piece in from {
+            let at = packet.len();
+            packet.resize(at + piece.len(), 0);
+            piece.copy_to(&mut packet[at..]);
+        }
+        lock(&self.from_guest).push(packet);
+        Ok(())
+    }
+    fn set_offloads(&self, _offloads: Offloads) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn net(wire: &Arc<Wire>) -> Net {
+    Net::new(wire.clone(), [2, 0, 0x5e, 0x10, 0, 1], 9001)
+}
+
+#[test]
+fn packets_leave_whole_and_monsters_are_dropped() {
+    let (memory, wire) = (memory(), Arc::new(Wire::new(Vec::new())));
+    let mock = MockSplitQueue::new(&memory, 16);
+    memory.write_slice(b"header......payload", GuestAddress(BUFFERS)).unwrap();
+    mock.build_desc_chain(&[descriptor(BUFFERS, 15, 0, 0), descriptor(BUFFERS + 15, 4, 0, 0)]).unwrap();
+    mock.add_desc_chains(&[descriptor(BUFFERS, 11, 0, 0)], 2).unwrap();
+    mock.add_desc_chains(&[descriptor(BUFFERS, u32::try_from(MOST).unwrap() + 1, 0, 0)], 3).unwrap();
+    assert_eq!(net(&wire).transmit(&mut ring(&mock), &memory), Ok(false));
+    assert_eq!(*lock(&wire.from_guest), [b"header......payload"]);
+    assert_eq!(mock.used().idx().load(), 3);
+}
+
+#[test]
+fn a_packet_fills_as_many_buffers_as_it_needs() {
+    let memory = memory();
+    let packet: Vec<u8> = (0..250_u8).collect();
+    let wire = Wire::new(vec![packet.clone()]);
+    let mock = MockSplitQueue::new(&memory, 16);
+    for index in 0..8_u16 {
+        let buffer = descriptor(BUFFERS + 0x1000 * u64::from(index), 100, WRITE, 0);
+        mock.add_desc_chains(&[buffer], index).unwrap();
+    }
+    let mut receiver = Receiver::new(&wire, true, 800);
+    assert_eq!(receiver.turn(&mut ring(&mock), &memory), Ok(false));
+    assert_eq!(mock.used().idx().load(), 3);
+    let used: Vec<_> =
+        (0..3).map(|n| mock.used().ring().ref_at(n).unwrap().load()).map(|e| (e.id(), e.len())).collect();
+    assert_eq!(used, [(0, 100), (1, 100), (2, 50)]);
+    let mut seen = [0; 300];
+    for buffer in 0..3 {
+        memory
+            .read_slice(&mut seen[buffer * 100..][..100], GuestAddress(BUFFERS + 0x1000 * buffer as u64))
+            .unwrap();
+    }
+    assert_eq!(seen[..10], packet[..10]);
+    assert_eq!(seen[10..12], [3, 0]); // num_buffers
+    assert_eq!(seen[12..250], packet[12..]);
+}
+
+#[test]
+fn without_merging_a_packet_has_one_buffer() {
+    let memory = memory();
+    let wire = Wire::new(vec![vec![9; 300], vec![7; 60]]);
+    let mock = MockSplitQueue::new(&memory, 4);
+    for index in 0..2_u16 {
+        let buffer = descriptor(BUFFERS + 0x1000 * u64::from(index), 100, WRITE, 0);
+        mock.add_desc_chains(&[buffer], index).unwrap();
+    }
+    let mut receiver = Receiver::new(&wire, false, 1530);
+    assert_eq!(receiver.turn(&mut ring(&mock), &memory), Ok(false));
+    let used = |n| mock.used().ring().ref_at(n).unwrap().load().len();
+    assert_eq!((mock.used().idx().load(), used(0), used(1)), (2, 60, 100));
+    assert_eq!(memory.read_obj::<u16>(GuestAddress(BUFFERS + 10)).unwrap(), 1);
+}
+
+#[test]
+fn the_link_keeps_its_packets_while_there_is_no_room() {
+    let memory = memory();
+    let wire = Wire::new(vec![vec![1; 60]]);
+    let mock = MockSplitQueue::new(&memory, 4);
+    let mut ring = ring(&mock);
+    let mut receiver = Receiver::new(&wire, true, 150);
+    mock.add_desc_chains(&[descriptor(BUFFERS, 100, WRITE, 0)], 0).unwrap();
+    assert_eq!(receiver.turn(&mut ring, &memory), Ok(false));
+    assert_eq!(lock(&wire.to_guest).len(), 1);
+    mock.add_desc_chains(&[descriptor(BUFFERS + 0x1000, 100, WRITE, 0)], 1).unwrap();
+    assert_eq!(receiver.turn(&mut ring, &memory), Ok(false));
+    assert!(lock(&wire.to_guest).is_empty());
+}
+
+#[test]
+fn scrambled_rings_end() {
+    for seed in 0..300 {
+        let memory = memory();
+        let mock = MockSplitQueue::new(&memory, 32);
+        scramble(&memory, &mock, 32, &mut Random::new(seed));
+        let wire = Arc::new(Wire::new(vec![vec![3; 2000]; 8]));
+        let _ = net(&wire).transmit(&mut ring(&mock), &memory);
+        for merge in [false, true] {
+            let mut receiver = Receiver::new(wire.as_ref(), merge, 1500);
+            let _ = receiver.turn(&mut ring(&mock), &memory);
+        }
+    }
+}
+
+#[test]
+fn the_configuration_is_the_specifications() {
+    let config = net(&Arc::new(Wire::new(Vec::new()))).config();
+    assert_eq!(config, [2, 0, 0x5e, 0x10, 0, 1, 1, 0, 1, 0, 0x29, 0x23]);
+}

@@ -1,0 +1,109 @@
+//! How a device's thread tells its driver something: queue used, configuration changed, needs reset.
+//!
+//! Shared between the device's thread, which tells, and the vCPUs, which choose the vectors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+
+use crate::interrupts::Messages;
+use crate::pci::Msix;
+
+/// The driver wants no interrupt for this (virtio 1.2, 4.1.5.1.2).
+const NO_VECTOR: u16 = 0xffff;
+/// Bits of the ISR byte.
+const ISR_QUEUE: u8 = 1 << 0;
+const ISR_CONFIG: u8 = 1 << 1;
+
+/// The ways from a device to its driver.
+pub struct Notifier {
+    pub(super) msix: Msix,
+    config_vector: AtomicU16,
+    queue_vectors: Box<[AtomicU16]>,
+    isr: AtomicU8,
+    broken: AtomicBool,
+}
+
+impl Notifier {
+    /// For a function with this requester id and so many queues: one vector each, and one for the configuration.
+    pub fn new(queues: u16, messages: Arc<dyn Messages>, requester: u16) -> Self {
+        Self {
+            msix: Msix::new(queues + 1, messages, requester),
+            config_vector: AtomicU16::new(NO_VECTOR),
+            queue_vectors: (0..queues).map(|_| AtomicU16::new(NO_VECTOR)).collect(),
+            isr: AtomicU8::new(0),
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// The device used buffers of a queue.
+    pub fn queue_used(&self, queue: u16) {
+        self.isr.fetch_or(ISR_QUEUE, Ordering::AcqRel);
+        self.msix.fire(self.queue_vector(queue));
+    }
+
+    /// The device cannot go on before it is reset.
+    pub fn needs_reset(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.isr.fetch_or(ISR_CONFIG, Ordering::AcqRel);
+        self.msix.fire(self.config_vector());
+    }
+
+    /// Whether the device asked for a reset.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    pub(super) fn config_vector(&self) -> u16 {
+        self.config_vector.load(Ordering::Acquire)
+    }
+
+    /// The driver chooses; what is not in the table reads back as "none" (4.1.5.1.2.1).
+    pub(super) fn set_config_vector(&self, vector: u16) {
+        self.config_vector.store(self.existing(vector), Ordering::Release);
+    }
+
+    pub(super) fn queue_vector(&self, queue: u16) -> u16 {
+        let vector = self.queue_vectors.get(usize::from(queue));
+        vector.map_or(NO_VECTOR, |vector| vector.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_queue_vector(&self, queue: u16, vector: u16) {
+        if let Some(place) = self.queue_vectors.get(usize::from(queue)) {
+            place.store(self.existing(vector), Ordering::Release);
+        }
+    }
+
+    fn existing(&self, vector: u16) -> u16 {
+        if usize::from(vector) <= self.queue_vectors.len() { vector } else { NO_VECTOR }
+    }
+
+    /// The ISR byte; reading clears it.
+    pub(super) fn take_isr(&self) -> u8 {
+        self.isr.swap(0, Ordering::AcqRel)
+    }
+
+    /// As it was in the beginning. The MSI-X table stays: it is PCI's, not the driver's.
+    pub(super) fn reset(&self) {
+        self.config_vector.store(NO_VECTOR, Ordering::Release);
+        for vector in &self.queue_vectors {
+            vector.store(NO_VECTOR, Ordering::Release);
+        }
+        self.take_isr();
+        self.broken.store(false, Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn isr_for_test(&self) -> u8 {
+        self.take_isr()
+    }
+
+    /// One that nobody hears.
+    #[cfg(test)]
+    pub(crate) fn silent(queues: u16) -> Self {
+        struct Nowhere;
+        impl Messages for Nowhere {
+            fn send(&self, _message: crate::interrupts::Message) {}
+        }
+        Self::new(queues, Arc::new(Nowhere), 0)
+    }
+}
