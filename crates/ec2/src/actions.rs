@@ -86,7 +86,21 @@ macro_rules! actions {
             }
         )*)*)*
 
-        /// Whoever handles every action of the table. An action without a handler does not compile.
+        /// Whoever handles every action of the table. An action without a handler does not compile:
+        ///
+        /// ```compile_fail,E0277
+        /// struct Api;
+        /// impl ec2::Handler<ec2::shapes::sts::GetCallerIdentityRequest> for Api {
+        ///     async fn handle(
+        ///         &self,
+        ///         _: ec2::shapes::sts::GetCallerIdentityRequest,
+        ///     ) -> Result<ec2::shapes::sts::GetCallerIdentityResponse, ec2::Error> {
+        ///         Ok(Default::default())
+        ///     }
+        /// }
+        /// fn serve(_: &impl ec2::Handlers) {}
+        /// serve(&Api);
+        /// ```
         pub trait Handlers: Sync $($($(+ Handler<$request>)*)*)* {}
         impl<T: Sync $($($(+ Handler<$request>)*)*)*> Handlers for T {}
 

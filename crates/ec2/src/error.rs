@@ -140,21 +140,39 @@ impl Error {
         Self::new(503, "ServiceUnavailable", "The request failed due to a temporary failure of the server.")
     }
 
-    /// No such resource: `InvalidVolume.NotFound` and its like.
+    /// No such resource: `InvalidVolume.NotFound` and its like. Several of one request are named together.
     #[must_use]
-    pub fn not_found(resource: Resource, id: &str) -> Self {
+    pub fn not_found<S: AsRef<str>>(resource: Resource, ids: &[S]) -> Self {
         let (code, noun) = resource.not_found();
-        Self::new(400, code, format!("The {noun} '{id}' does not exist"))
+        let named = ids.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+        let message = match (resource, ids.len()) {
+            (Resource::Image, 1) => format!("The {noun} '[{named}]' does not exist"),
+            (Resource::Image, _) => format!("The {noun}s '[{named}]' do not exist"),
+            (_, 1) => format!("The {noun} '{named}' does not exist"),
+            _ => format!("The {noun}s '{named}' do not exist"),
+        };
+        Self::new(400, code, message)
     }
 
-    /// Several resources of one request that do not exist, named together as EC2 does.
+    /// A name that is taken: `InvalidKeyPair.Duplicate`, `InvalidGroup.Duplicate`.
     #[must_use]
-    pub fn none_found(resource: Resource, ids: &[&str]) -> Self {
+    pub fn already_exists(resource: Resource, name: &str) -> Self {
         let (code, noun) = resource.not_found();
-        match ids {
-            [id] => Self::not_found(resource, id),
-            _ => Self::new(400, code, format!("The {noun}s '{}' do not exist", ids.join(", "))),
-        }
+        let stem = code.split('.').next().unwrap_or(code);
+        Self::new(400, format!("{stem}.Duplicate"), format!("The {noun} '{name}' already exists"))
+    }
+
+    /// `InvalidPermission.Duplicate`: a security group has the rule already; `rule` is it in words.
+    #[must_use]
+    pub fn rule_already_exists(rule: &str) -> Self {
+        Self::new(400, "InvalidPermission.Duplicate", format!("the specified rule \"{rule}\" already exists"))
+    }
+
+    /// `InvalidPermission.NotFound`: a security group has no such rule.
+    #[must_use]
+    pub fn rule_not_found() -> Self {
+        let message = "The specified rule does not exist in this security group.";
+        Self::new(400, "InvalidPermission.NotFound", message)
     }
 
     /// An id that does not have the form of its kind: `InvalidInstanceID.Malformed` and its like.
@@ -306,7 +324,7 @@ mod tests {
 
     #[test]
     fn ec2_wraps_a_refusal_in_errors() {
-        let refusal = Error::not_found(Resource::Instance, "i-1");
+        let refusal = Error::not_found(Resource::Instance, &["i-1"]);
         let written = refusal.to_xml(Service::Ec2, "r-1");
         assert_eq!(
             written,
@@ -315,6 +333,34 @@ mod tests {
              </Error></Errors><RequestID>r-1</RequestID></Response>"
         );
         assert_eq!(Error::from_xml(400, &written), Ok((refusal, "r-1".to_owned())));
+    }
+
+    #[test]
+    fn sentences_are_ec2s() {
+        for (error, code, message) in [
+            (
+                Error::not_found(Resource::Image, &["ami-1"]),
+                "InvalidAMIID.NotFound",
+                "The image id '[ami-1]' does not exist",
+            ),
+            (
+                Error::not_found(Resource::Instance, &["i-1", "i-2"]),
+                "InvalidInstanceID.NotFound",
+                "The instance IDs 'i-1, i-2' do not exist",
+            ),
+            (
+                Error::malformed_id(Resource::SecurityGroup, "web"),
+                "InvalidGroupId.Malformed",
+                "Invalid id: \"web\" (expecting \"sg-...\")",
+            ),
+            (
+                Error::already_exists(Resource::SecurityGroup, "web"),
+                "InvalidGroup.Duplicate",
+                "The security group 'web' already exists",
+            ),
+        ] {
+            assert_eq!((error.code(), error.message(), error.status()), (code, message, 400));
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 pub use verify::{Refusal, Verified, verify};
 
-use crate::percent;
+use crate::percent::{self, BadEscape};
 use crate::time::Timestamp;
 
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -112,8 +112,7 @@ fn scope_text(scope: Scope<'_>, day: &str) -> String {
 }
 
 fn hmac(key: &[u8], text: &str) -> [u8; 32] {
-    // HMAC takes keys of any length, so there is nothing that could fail.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().into()
 }
@@ -136,13 +135,15 @@ pub struct Signer {
 impl Signer {
     /// The headers to add to a request, `authorization` the last of them. All headers that the request has are
     /// covered, so leave out those that proxies change.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`BadEscape`] when the query string cannot be decoded.
     pub fn headers(
         &self,
         request: HttpRequest<'_>,
         scope: Scope<'_>,
         now: Timestamp,
-    ) -> Vec<(&'static str, String)> {
+    ) -> Result<Vec<(&'static str, String)>, BadEscape> {
         let mut added = vec![("x-amz-date", now.basic())];
         if let Payload::Unsigned = request.payload {
             added.push(("x-amz-content-sha256", UNSIGNED_PAYLOAD.to_owned()));
@@ -154,7 +155,7 @@ impl Signer {
         headers.extend(added.iter().map(|(name, value)| (*name, value.as_str())));
         let request = HttpRequest { headers: &headers, ..request };
         let signed = canonical::header_names(request.headers);
-        let text = canonical::request(&request, &canonical::query_pairs_lossy(request.query), &signed);
+        let text = canonical::request(&request, &canonical::query_pairs(request.query)?, &signed);
         let signature = self.secret.signature(scope, now, &text);
         let authorization = format!(
             "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={}",
@@ -164,20 +165,22 @@ impl Signer {
             hex(&signature)
         );
         added.push(("authorization", authorization));
-        added
+        Ok(added)
     }
 
     /// The query string of a request that anyone may send within `seconds` from now, up to a week.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`BadEscape`] when the query string cannot be decoded.
     pub fn presign(
         &self,
         request: HttpRequest<'_>,
         scope: Scope<'_>,
         now: Timestamp,
         seconds: u32,
-    ) -> String {
+    ) -> Result<String, BadEscape> {
         let signed = canonical::header_names(request.headers);
-        let mut pairs = canonical::query_pairs_lossy(request.query);
+        let mut pairs = canonical::query_pairs(request.query)?;
         let credential = format!("{}/{}", self.access_key_id, scope_text(scope, &day(now)));
         let mut add = |name: &str, value: String| pairs.push((name.to_owned(), value));
         add("X-Amz-Algorithm", ALGORITHM.to_owned());
@@ -192,6 +195,6 @@ impl Signer {
         pairs.push(("X-Amz-Signature".to_owned(), hex(&self.secret.signature(scope, now, &text))));
         let pieces =
             pairs.iter().map(|(name, value)| format!("{}={}", percent::encode(name), percent::encode(value)));
-        pieces.collect::<Vec<_>>().join("&")
+        Ok(pieces.collect::<Vec<_>>().join("&"))
     }
 }

@@ -1,6 +1,6 @@
 //! The canonical request: one spelling for all requests that mean the same, so that both sides hash one text.
 
-use super::{HttpRequest, Payload};
+use super::HttpRequest;
 use crate::percent::{self, BadEscape};
 
 /// The canonical request over the given parameters of the query string and the headers named in `signed`, which
@@ -11,11 +11,7 @@ pub(super) fn request(request: &HttpRequest<'_>, query: &[(String, String)], sig
         let values: Vec<_> = request.values(name).map(fold_spaces).collect();
         text.push_str(&format!("{name}:{}\n", values.join(",")));
     }
-    format!("{text}\n{}\n{}", signed.join(";"), payload_hash(request.payload))
-}
-
-fn payload_hash(payload: Payload<'_>) -> String {
-    payload.hash()
+    format!("{text}\n{}\n{}", signed.join(";"), request.payload.hash())
 }
 
 /// The names of all headers: lower-case, sorted, each once.
@@ -29,11 +25,6 @@ pub(super) fn header_names(headers: &[(&str, &str)]) -> Vec<String> {
 /// The parameters of a query string.
 pub(super) fn query_pairs(query: &str) -> Result<Vec<(String, String)>, BadEscape> {
     percent::form_pairs(query.as_bytes()).collect()
-}
-
-/// The parameters of a query string of our own making, which has no broken escapes.
-pub(super) fn query_pairs_lossy(query: &str) -> Vec<(String, String)> {
-    percent::form_pairs(query.as_bytes()).flatten().collect()
 }
 
 /// Sorted by name, then value, as encoded.
