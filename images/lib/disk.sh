@@ -3,7 +3,7 @@
 # monitor needs to boot it without a boot loader: /boot/loader/entries/*.conf (Boot Loader Specification, type 1), which
 # names kernel, initrd and command line. Identifiers are fixed for an image: they are names, not secrets.
 #
-# An image's image.sh defines: IMAGE_SIZE_MIB, PARTITION_UUID, FILESYSTEM_UUID, FILESYSTEM_OPTIONS, make_root WORK (leaves
+# An image's image.sh defines: IMAGE_SIZE_MIB, PARTITION_UUID, FILESYSTEM_UUID, FILESYSTEM_OPTIONS, KERNEL_OPTIONS, make_root WORK (leaves
 # WORK/root.tar, or fills WORK/root).
 
 # The partition type says "root file system of this architecture" (Discoverable Partitions Specification).
@@ -23,7 +23,7 @@ write_boot_entry() {
 title   $2
 linux   /vmlinuz
 initrd  /initrd.img
-options root=PARTUUID=${PARTITION_UUID,,} ro console=$CONSOLE ${EXTRA_KERNEL_OPTIONS:-}
+options root=PARTUUID=${PARTITION_UUID,,} ro console=$CONSOLE ${KERNEL_OPTIONS:-}
 ENTRY
 }
 

@@ -7,7 +7,7 @@ DISK_UUID=7A1C0000-0000-4000-8000-0000C0D10001
 PARTITION_UUID=7A1C0000-0000-4000-8000-0000C0D10002
 FILESYSTEM_UUID=7a1c0000-0000-4000-8000-0000c0d10003
 FILESYSTEM_OPTIONS="-N 4096 -J size=8"
-EXTRA_KERNEL_OPTIONS="quiet panic=1"
+KERNEL_OPTIONS="quiet panic=1"
 
 # What must be loaded before the root can be mounted, and what is loaded from it; ext4 and PCI hotplug are built in.
 INITRD_MODULES="virtio_pci virtio_blk"
@@ -16,9 +16,8 @@ ROOT_MODULES="virtio_net button evdev virtio_rng virtio_balloon"
 LIBRARIES="libc.so.6 libcrypt.so.1 libtomcrypt.so.1 libtommath.so.1 libgmp.so.10 libz.so.1"
 
 make_root() {
-    local work=$1 packages=$1/packages root=$1/root kernel version
-    kernel=$(apt-cache depends "linux-image-cloud-$DEB_ARCH" | awk '/Depends: linux-image-/ { print $2 }')
-    fetch_and_unpack "$packages" "$kernel" busybox-static dropbear-bin libc6 libcrypt1 libtomcrypt1 libtommath1 libgmp10 zlib1g
+    local work=$1 packages=$1/packages root=$1/root version
+    fetch_and_unpack "$packages" "$(cloud_kernel)" busybox-static dropbear-bin libc6 libcrypt1 libtomcrypt1 libtommath1 libgmp10 zlib1g
     version=$(ls "$packages/usr/lib/modules")
     depmod --basedir "$packages/usr" "$version"
 

@@ -66,28 +66,37 @@ debian_update() {
 # fetch_and_unpack FOLDER PACKAGE[=VERSION]…: downloads exactly these packages and unpacks them, without installing. A file
 # system laid out as Debian's own is the result, its /bin, /sbin and /lib merged under /usr as on every Debian 12.
 fetch_and_unpack() {
-    local folder=$1 package file
+    local folder=$1 name
     shift
     mkdir -p "$folder"
-    local fresh
-    fresh=$(mktemp -d "$APT_HOME/download.XXXXXX")
-    say "downloading $(describe_packages "$@")"
-    (cd "$fresh" && apt-get -q download "$@" > "$APT_HOME/download.log" 2>&1) || {
-        rm -rf "$fresh"
+    with_lock "archives-$DEB_ARCH" fetch_archives "$@"
+    for name in "${ARCHIVES[@]}"; do
+        dpkg-deb --extract "$APT_HOME/archives/$name" "$folder"
+    done
+    for name in bin sbin lib lib64; do
+        if [ -d "$folder/$name" ] && [ ! -L "$folder/$name" ]; then
+            mkdir -p "$folder/usr"
+            cp -a --link "$folder/$name" "$folder/usr/" && rm -rf "${folder:?}/$name"
+        fi
+    done
+}
+
+# Downloads what is not in archives/ yet; apt checks every file against the signed lists, old ones too. Sets ARCHIVES to
+# their names.
+fetch_archives() {
+    local name
+    mapfile -t ARCHIVES < <(LC_ALL=C apt-get -q --print-uris download "$@" 2> /dev/null | awk '{ print $2 }')
+    for name in "${ARCHIVES[@]}"; do
+        [ -e "$APT_HOME/archives/$name" ] || { say "downloading $(describe_packages "$@")" && break; }
+    done
+    (cd "$APT_HOME/archives" && apt-get -q download "$@" > "$APT_HOME/download.log" 2>&1) || {
         rm -f "$APT_HOME/updated" # the lists may be too old: the next attempt reads them anew
         die "downloading $* failed: $(grep -m1 '^E:' "$APT_HOME/download.log")" "try again; see $APT_HOME/download.log"
     }
-    for file in "$fresh"/*.deb; do
-        dpkg-deb --extract "$file" "$folder"
-    done
-    for package in bin sbin lib lib64; do
-        if [ -d "$folder/$package" ] && [ ! -L "$folder/$package" ]; then
-            mkdir -p "$folder/usr"
-            cp -a --link "$folder/$package" "$folder/usr/" && rm -rf "${folder:?}/$package"
-        fi
-    done
-    rm -rf "$fresh"
 }
+
+# The package of Debian's current cloud kernel.
+cloud_kernel() { apt-cache depends "linux-image-cloud-$DEB_ARCH" | awk '/Depends: linux-image-/ { print $2 }'; }
 
 # "N packages, X MB (a b c …)" for the progress line.
 describe_packages() {
@@ -101,6 +110,3 @@ closure_of() {
     LC_ALL=C apt-get -s -q -o Debug::NoLocking=true install --no-install-recommends "$@" |
         awk '$1 == "Inst" { version = $3; if (version ~ /^\[/) version = $4; gsub(/[()]/, "", version); sub(/:.*/, "", $2); print $2 "=" version }'
 }
-
-# newest_kernel REGEX: the newest package whose name matches.
-newest_kernel() { apt-cache search --names-only "$1" | awk '{ print $1 }' | sort -V | tail -n 1; }
