@@ -67,7 +67,10 @@ fn hex_digit(byte: Option<&u8>) -> Result<u8, BadEscape> {
 
 /// Splits `name=value&name=value` and decodes both sides. Empty pieces (`a=1&&b=2`) are skipped, and a piece
 /// without `=` has the empty value, as in every form decoder.
-pub(crate) fn form_pairs(text: &[u8]) -> impl Iterator<Item = Result<(String, String), BadEscape>> + '_ {
+///
+/// # Errors
+/// Each pair is [`BadEscape`] where an escape is broken or the bytes are not UTF-8.
+pub fn form_pairs(text: &[u8]) -> impl Iterator<Item = Result<(String, String), BadEscape>> + '_ {
     text.split(|byte| *byte == b'&').filter(|piece| !piece.is_empty()).map(|piece| {
         let mut halves = piece.splitn(2, |byte| *byte == b'=');
         let name = decode_form(halves.next().unwrap_or_default())?;
