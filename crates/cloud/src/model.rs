@@ -520,7 +520,7 @@ macro_rules! rows {
 
         /// Any row.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(tag = "kind", rename_all = "kebab-case")]
+        #[serde(tag = "table", content = "row", rename_all = "kebab-case")]
         pub enum Row {
             $(#[doc = concat!("A row in `", stringify!($field), "`.")] $variant($variant),)*
         }

@@ -182,6 +182,19 @@ impl Reconciler {
         }
     }
 
+    /// Waits for the steps that run, and takes in what arrived; true when nothing is left to look at before some
+    /// clock strikes.
+    pub async fn is_quiet(&mut self) -> bool {
+        while !self.busy.is_empty() {
+            match self.done.recv().await {
+                Some(done) => self.finish(done),
+                None => break,
+            }
+        }
+        self.drain();
+        self.dirty == nothing()
+    }
+
     /// Waits until there is something to look at.
     async fn wait(&mut self) {
         self.drain();

@@ -1,0 +1,233 @@
+//! The daemon is killed after every single effect on its host, restarted, and must end where the
+//! run ended that nobody killed.
+//!
+//! The simulated host outlives the daemon, as a real one does. It goes dead after the k-th effect: what
+//! was done is done, and the daemon never hears of it. A new daemon on the same store and host
+//! then goes on. This stands in for a shelf of tests of recovery, one for each moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use cloud::first_start::first_start;
+use cloud::model::*;
+use cloud::rules::launch::{BlockDevice, Launch, run_instances};
+use cloud::rules::{images, instances};
+use cloud::{Refusal, Settings, Tx, World};
+use cumuletd::reconcile::Reconciler;
+use cumuletd::store::{Store, TransactError};
+use host::simulated::Simulated;
+use host::{Capacity, Host};
+use spec::ids::{ImageId, InstanceId};
+use spec::observed::{MachineState, Observed};
+use spec::storage::{Architecture, ImageFacts};
+
+/// A daemon, or what of it decides anything: its store and its loop.
+struct Daemon {
+    store: Store,
+    reconciler: Reconciler,
+}
+
+/// A host and a state folder, which outlive daemons.
+struct Site<'a> {
+    host: Simulated,
+    state: &'a Path,
+    deaths: u32,
+    daemon: Daemon,
+}
+
+type Command = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), Refusal> + Send>;
+
+impl<'a> Site<'a> {
+    async fn new(state: &'a Path) -> Self {
+        let host = Simulated::new(Capacity { processors: 4, memory_mib: 8192 });
+        let daemon = start(&host, state);
+        let mut site = Self { host, state, deaths: 0, daemon };
+        let image = Arc::new(std::sync::Mutex::new(None));
+        let seen = Arc::clone(&image);
+        let command = move |tx: &mut Tx<'_>| {
+            first_start(tx);
+            let new = images::NewImage { name: "tiny".into(), description: String::new(), tags: Tags::new() };
+            let id = images::begin_import(tx, new)?;
+            let facts = ImageFacts { bytes: 1 << 28, architecture: Architecture::X86_64, kernel: None };
+            images::finish_import(tx, id, &facts)?;
+            *seen.lock().expect("not poisoned") = Some(id);
+            Ok::<_, Refusal>(())
+        };
+        site.daemon.store.transact(command).await.expect("an image can be announced");
+        let image: ImageId = image.lock().expect("not poisoned").expect("an image was made");
+        site.host.add_image(image);
+        site.settle_down().await;
+        site
+    }
+
+    /// Commits a command, and lets everything come to rest, over as many daemons as it takes.
+    async fn command(&mut self, command: Command) {
+        let committed = self.daemon.store.transact(command).await;
+        if let Err(TransactError::Store(error)) = &committed {
+            panic!("{error}");
+        }
+        committed.expect("the command is allowed");
+        self.settle_down().await;
+    }
+
+    async fn settle_down(&mut self) {
+        for _ in 0..200 {
+            self.daemon.reconciler.round().await.expect("the store works");
+            let quiet = self.daemon.reconciler.is_quiet().await;
+            if self.host.is_cut() {
+                self.deaths += 1;
+                self.host.cut_after(None);
+                self.daemon = start(&self.host, self.state);
+            } else if quiet {
+                return;
+            }
+        }
+        panic!("no rest after 200 rounds");
+    }
+
+    fn world(&self) -> Arc<World> {
+        self.daemon.store.world()
+    }
+}
+
+fn start(host: &Simulated, state: &Path) -> Daemon {
+    let settings = Settings { architecture: Architecture::X86_64, ..Settings::default() };
+    let (store, wakes) = Store::open(&state.join("store.sqlite"), settings).expect("the store opens");
+    let reconciler = Reconciler::new(store.clone(), Arc::new(host.clone()) as Arc<dyn Host>, wakes);
+    Daemon { store, reconciler }
+}
+
+fn launch(image: ImageId) -> Launch {
+    let data = BlockDevice {
+        device: "/dev/sdf".into(),
+        gib: Some(1),
+        kind: None,
+        iops: None,
+        throughput: None,
+        delete_on_termination: Some(false),
+    };
+    Launch {
+        image,
+        instance_type: Some("t3.nano".into()),
+        least: 2,
+        most: 2,
+        key_name: None,
+        groups: BTreeSet::new(),
+        group_names: BTreeSet::new(),
+        subnet: None,
+        zone: None,
+        address: None,
+        public: None,
+        interface_description: String::new(),
+        keep_interface: false,
+        user_data: None,
+        volumes: vec![data],
+        instance_tags: Tags::new(),
+        volume_tags: Tags::new(),
+        interface_tags: Tags::new(),
+        client_token: Some("once".into()),
+        shutdown_behavior: ShutdownBehavior::Stop,
+        termination_protection: false,
+        stop_protection: false,
+        metadata: MetadataOptions { enabled: true, tokens_required: false, hop_limit: 2, tags: false },
+    }
+}
+
+/// The instances by their number in the launch.
+fn ids(world: &World) -> Vec<InstanceId> {
+    let by_index: BTreeMap<u32, InstanceId> =
+        world.instances.values().map(|row| (row.launch_index, row.id)).collect();
+    by_index.into_values().collect()
+}
+
+/// A life with everything in it: two instances launched, one stopped and started again, one rebooted and killed, then
+/// one terminated and the other stopped. After each part, what there is.
+async fn life(site: &mut Site<'_>) -> Vec<String> {
+    let mut story = Vec::new();
+    let image = *site.world().images.keys().next().expect("there is an image");
+    site.command(Box::new(move |tx| run_instances(tx, &launch(image)).map(|_| ()))).await;
+    // The client saw the daemon die, and asks again with the same token.
+    site.command(Box::new(move |tx| run_instances(tx, &launch(image)).map(|_| ()))).await;
+    story.push(portrait(site));
+    let [first, second] = ids(&site.world())[..] else { panic!("two instances were launched") };
+    site.command(Box::new(move |tx| instances::stop(tx, &[first], false).map(|_| ()))).await;
+    story.push(portrait(site));
+    site.command(Box::new(move |tx| instances::reboot(tx, &[second]))).await;
+    site.command(Box::new(move |tx| instances::start(tx, &[first]).map(|_| ()))).await;
+    story.push(portrait(site));
+    site.host.power_off_inside(first);
+    site.settle_down().await;
+    story.push(portrait(site));
+    site.command(Box::new(move |tx| instances::terminate(tx, &[second]).map(|_| ()))).await;
+    story.push(portrait(site));
+    site.command(Box::new(move |tx| images::deregister(tx, image))).await;
+    site.command(Box::new(move |tx| instances::terminate(tx, &[first]).map(|_| ()))).await;
+    story.push(portrait(site));
+    story
+}
+
+/// What there is, without ids and addresses, which differ from run to run.
+fn portrait(site: &Site<'_>) -> String {
+    let (world, found) = (site.world(), site.host.found());
+    let states: Vec<&str> = ids(&world).iter().map(|id| world.state_of(*id).name()).collect();
+    let Observed { networks, groups, interfaces, volumes, images, machines } = &found;
+    let machines: Vec<String> = ids(&world).iter().filter_map(|id| machines.get(id)).map(describe).collect();
+    let counts = [networks.len(), groups.len(), interfaces.len(), volumes.len(), images.len()];
+    let rows = [world.volumes.len(), world.interfaces.len(), world.images.len()];
+    format!("{states:?}; on the host {counts:?} {machines:?}; rows {rows:?}")
+}
+
+fn describe(machine: &MachineState) -> String {
+    match machine {
+        MachineState::Running { run: Some(run), status: Some(status) } => {
+            format!("{run} after {} reboots", status.reboots)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+async fn run(cut: Option<u64>) -> (Vec<String>, u64, u32) {
+    let state = tempfile::tempdir().expect("a folder can be made");
+    let mut site = Site::new(state.path()).await;
+    site.host.cut_after(cut);
+    let story = life(&mut site).await;
+    (story, site.host.effects(), site.deaths)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_killed_after_any_effect_ends_where_the_unkilled_one_did() {
+    let (expected, effects, deaths) = run(None).await;
+    assert_eq!(deaths, 0);
+    assert!(effects > 20, "the life has only {effects} effects");
+    assert!(
+        expected[0].starts_with(r#"["running", "running"]; on the host [1, 1, 2, 4, 1]"#),
+        "{}",
+        expected[0]
+    );
+    assert!(
+        expected[5].starts_with(r#"["terminated", "terminated"]; on the host [0, 0, 0, 2, 0] []"#),
+        "{}",
+        expected[5]
+    );
+    for cut in 1..=effects {
+        let (story, _, deaths) = run(Some(cut)).await;
+        assert_eq!(deaths, 1, "cut after effect {cut}");
+        assert_eq!(story, expected, "cut after effect {cut} of {effects}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_switched_off_and_on_starts_what_should_run() {
+    let state = tempfile::tempdir().expect("a folder can be made");
+    let mut site = Site::new(state.path()).await;
+    let image = *site.world().images.keys().next().expect("there is an image");
+    site.command(Box::new(move |tx| run_instances(tx, &launch(image)).map(|_| ()))).await;
+    site.host.switch_off_and_on();
+    site.daemon = start(&site.host, site.state);
+    site.settle_down().await;
+    let found = site.host.found();
+    assert_eq!((found.machines.len(), found.interfaces.len(), found.networks.len()), (2, 2, 1));
+    let runs = found.machines.values().map(describe).collect::<Vec<_>>();
+    assert_eq!(runs, ["1.2 after 0 reboots", "1.2 after 0 reboots"], "a second attempt of the same life");
+}
