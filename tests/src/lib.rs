@@ -1,1 +1,3 @@
-//! Helpers for the tests that cross crates.
+//! Helpers for the tests that cross crates: reading this repository's own sources.
+
+pub mod source;
