@@ -1,1 +1,4 @@
 //! Thin, safe functions over the kernel: the only place of this crate with unsafe code.
+
+pub mod netns;
+pub mod tap;
