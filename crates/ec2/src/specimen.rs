@@ -21,7 +21,7 @@ pub trait Choices {
     fn text(&mut self, path: &str) -> String;
     /// Whether an option is there.
     fn present(&mut self) -> bool;
-    /// How many members a list has.
+    /// How many members a list has; a list that must not be empty gets one all the same.
     fn members(&mut self) -> usize;
 }
 
@@ -54,7 +54,7 @@ pub struct Parameter {
     pub name: String,
     /// What may stand there.
     pub kind: Kind,
-    /// Whether whatever it stands in must have it.
+    /// Whether whatever it stands in must have it; for a member of a list, whether there must be one.
     pub required: bool,
 }
 
@@ -82,7 +82,7 @@ pub enum Kind {
 pub fn parameters<T: DeserializeOwned>() -> Vec<Parameter> {
     let mut found = Vec::new();
     let maker =
-        Maker { choices: &mut Full, found: &mut found, path: String::new(), required: true, kind: None };
+        Maker { choices: &mut Full, found: &mut found, path: String::new(), required: true, newtype: "" };
     // The value is of no interest, and a type that cannot be made has shown its parameters up to there.
     drop(T::deserialize(maker));
     found
@@ -92,7 +92,7 @@ pub fn parameters<T: DeserializeOwned>() -> Vec<Parameter> {
 /// have no form for.
 pub fn fill<T: DeserializeOwned>(choices: &mut impl Choices) -> Option<T> {
     let mut found = Vec::new();
-    let maker = Maker { choices, found: &mut found, path: String::new(), required: true, kind: None };
+    let maker = Maker { choices, found: &mut found, path: String::new(), required: true, newtype: "" };
     T::deserialize(maker).ok()
 }
 
@@ -102,8 +102,8 @@ struct Maker<'a> {
     found: &'a mut Vec<Parameter>,
     path: String,
     required: bool,
-    /// What the text to be made means, where its type says so.
-    kind: Option<Kind>,
+    /// The newtype around what is to be made, which may say what it means.
+    newtype: &'static str,
 }
 
 impl Maker<'_> {
@@ -113,7 +113,7 @@ impl Maker<'_> {
 
     fn part(&mut self, part: &str, required: bool) -> Maker<'_> {
         let path = join(&self.path, part);
-        Maker { choices: self.choices, found: self.found, path, required, kind: None }
+        Maker { choices: self.choices, found: self.found, path, required, newtype: "" }
     }
 }
 
@@ -149,7 +149,11 @@ impl<'de> Deserializer<'de> for Maker<'_> {
     }
 
     fn deserialize_string<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Problem> {
-        let kind = self.kind.unwrap_or(Kind::Text);
+        let kind = match self.newtype {
+            "Blob" => Kind::Bytes,
+            "Timestamp" => Kind::Time,
+            _ => Kind::Text,
+        };
         self.note(kind);
         let text = match kind {
             Kind::Bytes => "Ynl0ZXM=".to_owned(),
@@ -177,17 +181,14 @@ impl<'de> Deserializer<'de> for Maker<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Problem> {
-        self.kind = match name {
-            "Blob" => Some(Kind::Bytes),
-            "Timestamp" => Some(Kind::Time),
-            _ => None,
-        };
+        self.newtype = name;
         visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Problem> {
-        let count = self.choices.members();
-        visitor.visit_seq(Members { maker: &mut self, count })
+        let needed = self.newtype == "NonEmpty";
+        let count = self.choices.members().max(usize::from(needed));
+        visitor.visit_seq(Members { maker: &mut self, count, needed })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -221,6 +222,7 @@ impl<'de> Deserializer<'de> for Maker<'_> {
 struct Members<'a, 'm> {
     maker: &'a mut Maker<'m>,
     count: usize,
+    needed: bool,
 }
 
 impl<'de> SeqAccess<'de> for Members<'_, '_> {
@@ -231,7 +233,7 @@ impl<'de> SeqAccess<'de> for Members<'_, '_> {
             return Ok(None);
         }
         self.count -= 1;
-        seed.deserialize(self.maker.part("N", false)).map(Some)
+        seed.deserialize(self.maker.part("N", self.needed)).map(Some)
     }
 }
 

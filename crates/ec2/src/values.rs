@@ -77,7 +77,11 @@ impl<T: Serialize> Serialize for NonEmpty<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for NonEmpty<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let list = Vec::deserialize(deserializer)?;
+        // The name of the newtype tells formats that care (`specimen`) that a member is required.
+        #[derive(Deserialize)]
+        #[serde(rename = "NonEmpty")]
+        struct List<T>(Vec<T>);
+        let List(list) = List::deserialize(deserializer)?;
         // A length of nought is how the formats of this crate recognise a required list that was left out.
         Self::try_from(list).map_err(|_| de::Error::invalid_length(0, &"at least one member"))
     }

@@ -150,7 +150,11 @@ fn amazons_own_signer_agrees() {
         let mut all = headers.to_vec();
         all.extend(added.iter().map(|(name, value)| (*name, value.as_str())));
         let signed = HttpRequest { headers: &all, ..request };
-        let verified = verify(&signed, Service::Ec2, EC2.region, NOW, find).unwrap();
+        let verified = verify(&signed, Service::Ec2, EC2.region, NOW, |id, session| {
+            assert_eq!(session, token);
+            find(id, session)
+        });
+        let verified = verified.unwrap();
         assert_eq!((verified.identity, verified.time, verified.presigned), ("owner", NOW, false));
 
         let presigned = signer(token).presign(request, EC2, NOW, 60).unwrap();
@@ -321,6 +325,23 @@ fn an_unsigned_body_is_accepted_only_where_it_is_expected() {
     assert_eq!(judge(Payload::Bytes(b"body"), Payload::Bytes(b"body")), Ok("owner"));
     assert!(matches!(judge(Payload::Unsigned, Payload::Bytes(b"body")), Err(Refusal::Incomplete(_))));
     assert!(matches!(judge(Payload::Bytes(b"body"), Payload::Unsigned), Err(Refusal::Incomplete(_))));
+}
+
+#[test]
+fn a_stated_hash_of_the_body_must_be_the_right_one() {
+    let judge = |stated: &str, body: &[u8]| {
+        let headers = [("host", "h"), ("x-amz-content-sha256", stated)];
+        let payload = Payload::Bytes(body);
+        let request = HttpRequest { method: "PUT", path: "/", query: "", headers: &headers, payload };
+        let added = signer(None).headers(request, EC2, NOW).unwrap();
+        let mut all = headers.to_vec();
+        all.extend(added.iter().map(|(name, value)| (*name, value.as_str())));
+        let request = HttpRequest { headers: &all, ..request };
+        verify(&request, Service::Ec2, EC2.region, NOW, find).map(|verified| verified.identity)
+    };
+    let hash_of_body = "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5";
+    assert_eq!(judge(hash_of_body, b"body"), Ok("owner"));
+    assert_eq!(judge(hash_of_body, b"other"), Err(Refusal::Mismatch));
 }
 
 #[test]

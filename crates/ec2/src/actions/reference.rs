@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use super::{About, Action, Visitor, visit};
-use crate::query::{Accepts, Unobeyed};
+use crate::query::{Accepts, Unobeyed, wire_name};
 use crate::specimen::{Kind, Parameter, parameters};
 
 /// Markdown that lists every action by family, with the parameters it obeys and those it does not.
 #[must_use]
 pub fn reference() -> String {
     let mut page = Page::default();
+    page.line("# The API\n\nEvery action that is answered, with every parameter that EC2 knows for it.\n");
     visit(&mut page);
     page.text
 }
@@ -28,7 +29,8 @@ impl Visitor for Page {
             self.line(&format!("## {}\n", title(family)));
         }
         self.line(&format!("### {name}\n\n{summary}.\n"));
-        let obeyed = parameters::<A>();
+        let mut obeyed = parameters::<A>();
+        obeyed.retain(|parameter| !unobeyed.iter().any(|entry| entry.covers(&parameter.name)));
         if obeyed.is_empty() && unobeyed.is_empty() {
             self.line("No parameters.\n");
             return;
@@ -51,9 +53,16 @@ impl Page {
     }
 }
 
-/// `network_acls` becomes `Network acls`.
+/// `network_acls` becomes `Network ACLs`.
 fn title(family: &str) -> String {
-    crate::query::wire_name(&family.replace('_', " "))
+    let words = family.split('_').map(|word| match word {
+        "acls" => "ACLs",
+        "dhcp" => "DHCP",
+        "sts" => "STS",
+        "vpcs" => "VPCs",
+        other => other,
+    });
+    wire_name(&words.collect::<Vec<_>>().join(" "))
 }
 
 fn describe(parameter: &Parameter) -> String {

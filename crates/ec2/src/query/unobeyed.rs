@@ -18,6 +18,14 @@ pub struct Unobeyed {
     pub accepts: Accepts,
 }
 
+impl Unobeyed {
+    /// Whether it means the parameter called `name`, itself or as one of a family. Indices are `N` in both.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        name.strip_prefix(self.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
 /// What may be said of an unobeyed parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepts {
