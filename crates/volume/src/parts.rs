@@ -15,6 +15,9 @@ pub const MAP: &str = "map";
 /// The part that the other blocks read as.
 pub const BASE: &str = "base";
 
+/// How much of a map is written out when it is made, in bytes; the bits of a base of 128 GiB. The rest is a hole.
+const MOST_ZEROS: usize = 4 << 20;
+
 /// What a volume is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -152,7 +155,10 @@ pub fn create(folder: &Path, bytes: u64, base: Option<&Path>) -> Result<(), Crea
     let data = file(DATA).map_err(make(DATA))?;
     data.set_len(bytes).and_then(|()| data.sync_all()).map_err(make(DATA))?;
     let mut map = file(MAP).map_err(make(MAP))?;
+    // Zeros that are really there: a flush then overwrites them, which costs the file system no journal entry.
+    let zeros = vec![0; usize::try_from(header.map_bytes()).unwrap_or(MOST_ZEROS).min(MOST_ZEROS)];
     map.write_all(&header.page())
+        .and_then(|()| map.write_all(&zeros))
         .and_then(|()| map.set_len(header.map_bytes()))
         .and_then(|()| map.sync_all())
         .map_err(make(MAP))?;
