@@ -137,12 +137,11 @@ impl World {
         }
     }
 
-    /// The interface's public address, while it has one.
+    /// The interface's public address, while it has one: from its instance's launch or start until its
+    /// machine is down.
     pub fn public_address(&self, interface: &Interface) -> Option<Ipv4Addr> {
-        let attachment = interface.attachment.as_ref()?;
-        let state = self.state_of(attachment.instance);
-        let released = matches!(state, InstanceState::Stopped | InstanceState::Terminated);
-        interface.auto_public.filter(|_| !released && !interface.doomed)
+        let instance = self.instances.get(&interface.attachment.as_ref()?.instance)?;
+        interface.auto_public.filter(|_| self.needs_machine(instance) && !interface.doomed)
     }
 
     /// The instance's machine is there or should be, so what it needs should be too.

@@ -4,16 +4,23 @@
 
 mod common;
 
-use cloud::Reason;
 use cloud::model::*;
 use cloud::rules::{instances as rules, launch::run_instances};
 use cloud::settle::{MAX_QUICK_FAILURES, TERMINATED_VISIBLE, Trouble};
 use cloud::state::InstanceState::*;
-use common::{Cloud, instances, launch, machine};
+use cloud::{Reason, World};
+use common::{Cloud, launch};
 use spec::control::EndReason;
 use spec::ids::*;
 use spec::observed::MachineState;
-use spec::steps::Step;
+use spec::steps::{Resource, Step};
+
+/// The instances of a reservation, in order.
+fn instances(world: &World, reservation: ReservationId) -> Vec<InstanceId> {
+    let mut rows: Vec<_> = world.instances.values().filter(|row| row.reservation == reservation).collect();
+    rows.sort_by_key(|row| row.launch_index);
+    rows.iter().map(|row| row.id).collect()
+}
 
 fn one_running(cloud: &mut Cloud, image: ImageId) -> InstanceId {
     let reservation = cloud.command(|tx| run_instances(tx, &launch(image))).unwrap();
@@ -202,7 +209,7 @@ fn a_lasting_trouble_with_a_volume_ends_the_launch() {
     cloud.converge();
     assert_eq!(cloud.world.state_of(id), Pending);
     let trouble = Trouble { lasting: true, message: "The image cannot be booted".into() };
-    cloud.troubles.insert(machine(id), trouble);
+    cloud.troubles.insert(Resource::Machine(id), trouble);
     cloud.converge();
     assert_eq!(cloud.world.state_of(id), Terminated);
     assert_eq!(cloud.world.instance_statuses[&id].trouble.as_deref(), Some("The image cannot be booted"));

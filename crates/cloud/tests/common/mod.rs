@@ -12,7 +12,7 @@ use spec::Fingerprint;
 use spec::control::{EndReason, Ending, Status};
 use spec::ids::*;
 use spec::observed::{MachineState, Observed, Scope};
-use spec::steps::{Resource, Step};
+use spec::steps::Step;
 use spec::storage::{Architecture, ImageFacts};
 
 /// A cloud, the time in it, and what its host has.
@@ -52,7 +52,10 @@ impl Cloud {
     }
 
     /// Runs a command in a transaction and, unless it is refused, commits it.
-    pub(crate) fn command<T>(&mut self, command: impl Fn(&mut Tx<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    pub(crate) fn command<T>(
+        &mut self,
+        command: impl Fn(&mut Tx<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
         let mut random = generator(&mut self.seed);
         let mut tx = Tx::new(&self.world, self.now, &mut random);
         let answer = command(&mut tx)?;
@@ -238,13 +241,6 @@ pub(crate) fn launch(image: ImageId) -> Launch {
     }
 }
 
-/// The instances of a reservation, in order.
-pub(crate) fn instances(world: &World, reservation: ReservationId) -> Vec<InstanceId> {
-    let mut rows: Vec<_> = world.instances.values().filter(|row| row.reservation == reservation).collect();
-    rows.sort_by_key(|row| row.launch_index);
-    rows.iter().map(|row| row.id).collect()
-}
-
 /// Pseudo-random numbers (SplitMix64), the same every time.
 pub(crate) fn generator(seed: &mut u64) -> impl FnMut() -> u64 + '_ {
     || {
@@ -254,9 +250,4 @@ pub(crate) fn generator(seed: &mut u64) -> impl FnMut() -> u64 + '_ {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
-}
-
-/// A resource of the machine of an instance.
-pub(crate) fn machine(id: InstanceId) -> Resource {
-    Resource::Machine(id)
 }

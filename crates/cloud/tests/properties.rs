@@ -1,0 +1,211 @@
+//! Random lives: whatever is commanded and whatever happens, the world stays whole and comes to rest.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use cloud::World;
+use cloud::capacity::room_for;
+use cloud::catalog;
+use cloud::model::*;
+use cloud::rules::{instances as rules, launch::BlockDevice, launch::run_instances, security_groups};
+use cloud::state::InstanceState;
+use common::{Cloud, generator, launch};
+use spec::control::EndReason;
+use spec::ids::*;
+
+/// What must hold of every world, at rest or not.
+fn check_world(world: &World) {
+    let rows: Vec<Row> = world.rows().collect();
+    let keys: BTreeSet<Key> = rows.iter().map(Row::key).collect();
+    for row in &rows {
+        for referred in row.refers_to() {
+            assert!(keys.contains(&referred), "{:?} refers to {referred:?}, which is gone", row.key());
+            assert!(world.referrers(referred).any(|key| key == row.key()));
+        }
+        let text = serde_json::to_string(row).unwrap();
+        assert_eq!(serde_json::from_str::<Row>(&text).unwrap(), *row, "a row is read back as it was written");
+    }
+    check_unique(world.interfaces.values().map(|row| (row.subnet, row.address)), "private address");
+    check_unique(world.interfaces.values().filter_map(|row| world.public_address(row)), "public address");
+    check_unique(world.interfaces.values().map(|row| row.mac), "link address");
+    check_unique(world.instances.values().map(|row| row.user), "user id");
+    for interface in world.interfaces.values() {
+        let subnet = &world.subnets[&interface.subnet];
+        assert!(subnet.cidr.contains(&interface.address));
+        assert!(!interface.groups.is_empty());
+    }
+}
+
+fn check_unique<T: Ord + std::fmt::Debug>(things: impl Iterator<Item = T>, what: &str) {
+    let mut seen = BTreeSet::new();
+    for thing in things {
+        let text = format!("{thing:?}");
+        assert!(seen.insert(thing), "the {what} {text} is given twice");
+    }
+}
+
+/// What must hold when there is nothing left to do.
+fn check_rest(cloud: &Cloud) {
+    let world = &cloud.world;
+    for instance in world.instances.values() {
+        let state = world.instance_state(instance);
+        let up = cloud.host.machines.contains_key(&instance.id);
+        match state {
+            InstanceState::Running => assert!(up, "{} runs without a machine", instance.id),
+            InstanceState::Stopped | InstanceState::Terminated => {
+                assert!(!up, "{} left a machine", instance.id)
+            }
+            other => panic!("{} is at rest in {other:?}", instance.id),
+        }
+        if state == InstanceState::Terminated {
+            assert!(world.volumes_of(instance.id).is_empty() && world.interfaces_of(instance.id).is_empty());
+        }
+    }
+    let rows: BTreeSet<VolumeId> = world.volumes.keys().copied().collect();
+    assert_eq!(cloud.host.volumes, rows, "as many volumes on the host as rows");
+    let wanted = world.interfaces.values().filter(|row| world.wants_interface(row)).count();
+    assert_eq!(cloud.host.interfaces.len(), wanted);
+    assert_eq!(cloud.host.networks.is_empty(), wanted == 0);
+    if cloud.host.networks.is_empty() {
+        assert!(cloud.host.groups.is_empty());
+    }
+}
+
+fn any<T: Copy>(things: &[T], random: u64) -> Option<T> {
+    let index = usize::try_from(random % things.len().max(1) as u64).unwrap();
+    things.get(index).copied()
+}
+
+/// One thing that a user does or that happens.
+fn act(cloud: &mut Cloud, image: ImageId, random: &mut impl FnMut() -> u64) {
+    let ids: Vec<InstanceId> = cloud.world.instances.keys().copied().collect();
+    let one = any(&ids, random());
+    let kind = random() % 12;
+    match (kind, one) {
+        (0..=2, _) | (_, None) => {
+            let mut command = launch(image);
+            command.most = 1 + u32::try_from(random() % 3).unwrap();
+            command.public = [None, Some(false), Some(true)][usize::try_from(random() % 3).unwrap()];
+            if random() % 2 == 0 {
+                command.shutdown_behavior = ShutdownBehavior::Terminate;
+            }
+            if random() % 3 == 0 {
+                command.volumes.push(extra_volume(random() % 2 == 0));
+            }
+            if random() % 3 == 0 {
+                command.groups.extend(some_group(cloud, random()));
+            }
+            let before = cloud.world.instances.len();
+            if cloud.command(|tx| run_instances(tx, &command)).is_err() {
+                assert_eq!(cloud.world.instances.len(), before);
+            }
+        }
+        (3, Some(id)) => drop(cloud.command(|tx| rules::stop(tx, &[id], false))),
+        (4, Some(id)) => drop(cloud.command(|tx| rules::stop(tx, &[id], true))),
+        (5, Some(id)) => drop(cloud.command(|tx| rules::start(tx, &[id]))),
+        (6, Some(id)) => drop(cloud.command(|tx| rules::reboot(tx, &[id]))),
+        (7, Some(id)) => drop(cloud.command(|tx| rules::terminate(tx, &[id]))),
+        (8, Some(id)) => cloud.power_off_inside(id),
+        (9, Some(id)) => cloud.kill(id),
+        (10, Some(id)) => {
+            let reasons = [EndReason::Crashed, EndReason::Failed, EndReason::Unbuildable];
+            cloud.end(id, any(&reasons, random()).unwrap());
+        }
+        (_, Some(_)) => cloud.guests_obey = !cloud.guests_obey,
+    }
+}
+
+fn extra_volume(delete_on_termination: bool) -> BlockDevice {
+    BlockDevice {
+        device: "/dev/sdf".into(),
+        gib: Some(2),
+        kind: None,
+        iops: None,
+        throughput: None,
+        delete_on_termination: Some(delete_on_termination),
+    }
+}
+
+/// A group, sometimes a new one that lets another in.
+fn some_group(cloud: &mut Cloud, random: u64) -> Option<GroupId> {
+    let groups: Vec<GroupId> = cloud.world.security_groups.keys().copied().collect();
+    if groups.len() < 4 {
+        let name = format!("group {}", groups.len());
+        let new =
+            security_groups::NewGroup { name, description: "made".into(), vpc: None, tags: Tags::new() };
+        let id = cloud.command(|tx| security_groups::create(tx, new.clone())).ok()?;
+        let rule = GroupRule {
+            direction: Direction::Ingress,
+            traffic: spec::network::Traffic::Tcp(22, 22),
+            peer: spec::network::Peer::Group(groups[0]),
+            description: None,
+            tags: Tags::new(),
+        };
+        cloud.command(|tx| security_groups::authorize(tx, id, vec![rule.clone()])).ok()?;
+        return Some(id);
+    }
+    any(&groups, random)
+}
+
+#[test]
+fn whatever_happens_the_world_stays_whole_and_comes_to_rest() {
+    for seed in 0..20_u64 {
+        let (mut cloud, image) = Cloud::new();
+        let mut seed = seed;
+        let mut random = generator(&mut seed);
+        for _ in 0..40 {
+            act(&mut cloud, image, &mut random);
+            check_world(&cloud.world);
+            // Sometimes the loop gets a round in between, sometimes several things happen at once.
+            for _ in 0..random() % 3 {
+                cloud.round();
+                check_world(&cloud.world);
+            }
+            cloud.pass_seconds(random() % 40);
+        }
+        come_to_rest(&mut cloud);
+        check_rest(&cloud);
+    }
+}
+
+/// Rounds until nothing is to be done, whatever time passes.
+fn come_to_rest(cloud: &mut Cloud) {
+    for _ in 0..100 {
+        let steps = cloud.converge();
+        check_world(&cloud.world);
+        if steps.is_empty() && cloud.world.instances.values().all(|row| at_rest(&cloud.world, row)) {
+            return;
+        }
+        cloud.pass_seconds(20);
+    }
+    panic!("no rest");
+}
+
+fn at_rest(world: &World, instance: &Instance) -> bool {
+    use InstanceState::{Running, Stopped, Terminated};
+    let state = world.instance_state(instance);
+    matches!(state, Running | Stopped | Terminated) && (state != Running || world.is_up(instance.id))
+}
+
+#[test]
+fn a_full_host_launches_what_fits_and_no_more() {
+    let (mut cloud, image) = Cloud::new();
+    let kind = catalog::find("t3.nano").unwrap();
+    let room = u32::try_from(room_for(&cloud.world, kind)).unwrap();
+    let mut command = launch(image);
+    (command.least, command.most) = (1, room + 5);
+    cloud.command(|tx| run_instances(tx, &command)).unwrap();
+    assert_eq!(cloud.world.instances.len(), room as usize);
+    let refusal = cloud.command(|tx| run_instances(tx, &launch(image))).unwrap_err();
+    assert_eq!(refusal.reason, cloud::Reason::InsufficientCapacity);
+    cloud.converge();
+    let first = *cloud.world.instances.keys().next().unwrap();
+    cloud.command(|tx| rules::stop(tx, &[first], true)).unwrap();
+    cloud.converge();
+    cloud.command(|tx| run_instances(tx, &launch(image))).unwrap();
+    let refusal = cloud.command(|tx| rules::start(tx, &[first])).unwrap_err();
+    assert_eq!(refusal.reason, cloud::Reason::InsufficientCapacity);
+}
