@@ -89,13 +89,13 @@ fn act(cloud: &mut Cloud, image: ImageId, random: &mut impl FnMut() -> u64) {
             let mut command = launch(image);
             command.most = 1 + u32::try_from(random() % 3).unwrap();
             command.public = [None, Some(false), Some(true)][usize::try_from(random() % 3).unwrap()];
-            if random() % 2 == 0 {
+            if random().is_multiple_of(2) {
                 command.shutdown_behavior = ShutdownBehavior::Terminate;
             }
-            if random() % 3 == 0 {
-                command.volumes.push(extra_volume(random() % 2 == 0));
+            if random().is_multiple_of(3) {
+                command.volumes.push(extra_volume(random().is_multiple_of(2)));
             }
-            if random() % 3 == 0 {
+            if random().is_multiple_of(3) {
                 command.groups.extend(some_group(cloud, random()));
             }
             let before = cloud.world.instances.len();
