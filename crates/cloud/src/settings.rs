@@ -35,6 +35,23 @@ impl Settings {
         self.zones.iter().map(|letter| format!("{}{letter}", self.region))
     }
 
+    /// The id of a zone, `use1-az1` for us-east-1a: EC2 gives each account's letters ids of their own; here the
+    /// first letter is the first zone. The region in short is its first word and the initials of what
+    /// it says after that, as in `apse2` for ap-southeast-2 (AWS, *Availability Zone IDs*).
+    pub fn zone_id(&self, zone: &str) -> String {
+        let (area, place) = self.region.split_once('-').unwrap_or((&self.region, ""));
+        let mut short = area.to_owned();
+        let mut rest = place;
+        while let Some(first) = rest.chars().next() {
+            let word = ["north", "south", "east", "west", "central", "gov", "iso"];
+            let known = word.into_iter().find(|word| rest.starts_with(word));
+            rest = &rest[known.map_or(first.len_utf8(), str::len)..];
+            short.extend(Some(first).filter(|first| known.is_some() || first.is_ascii_digit()));
+        }
+        let letter = zone.bytes().last().filter(u8::is_ascii_lowercase).unwrap_or(b'a');
+        format!("{short}-az{}", letter - b'a' + 1)
+    }
+
     /// The domain of private host names: `ec2.internal` in us-east-1, `REGION.compute.internal`
     /// elsewhere (AWS, *DNS attributes for your VPC*).
     pub fn private_domain(&self) -> String {
@@ -66,6 +83,26 @@ impl Default for Settings {
             memory_mib: 16 * 1024,
             architecture: Architecture::HERE,
             volume_gib: 16 * 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_have_the_ids_that_regions_and_letters_give_them() {
+        for (region, zone, id) in [
+            ("us-east-1", "us-east-1a", "use1-az1"),
+            ("ap-southeast-2", "ap-southeast-2c", "apse2-az3"),
+            ("eu-central-1", "eu-central-1b", "euc1-az2"),
+            ("us-gov-west-1", "us-gov-west-1a", "usgw1-az1"),
+            ("cn-northwest-1", "cn-northwest-1a", "cnnw1-az1"),
+            ("home", "homea", "home-az1"),
+        ] {
+            let settings = Settings { region: region.into(), ..Settings::default() };
+            assert_eq!(settings.zone_id(zone), id);
         }
     }
 }
