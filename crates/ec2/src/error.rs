@@ -140,9 +140,15 @@ impl Error {
         Self::new(503, "ServiceUnavailable", "The request failed due to a temporary failure of the server.")
     }
 
-    /// No such resource: `InvalidVolume.NotFound` and its like. Several of one request are named together.
+    /// No such resource: `InvalidVolume.NotFound` and its like.
     #[must_use]
-    pub fn not_found<S: AsRef<str>>(resource: Resource, ids: &[S]) -> Self {
+    pub fn not_found(resource: Resource, id: &str) -> Self {
+        Self::none_found(resource, &[id])
+    }
+
+    /// Several resources of one request that do not exist, named together as EC2 does.
+    #[must_use]
+    pub fn none_found<S: AsRef<str>>(resource: Resource, ids: &[S]) -> Self {
         let (code, noun) = resource.not_found();
         let named = ids.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
         let message = match (resource, ids.len()) {
@@ -324,7 +330,7 @@ mod tests {
 
     #[test]
     fn ec2_wraps_a_refusal_in_errors() {
-        let refusal = Error::not_found(Resource::Instance, &["i-1"]);
+        let refusal = Error::not_found(Resource::Instance, "i-1");
         let written = refusal.to_xml(Service::Ec2, "r-1");
         assert_eq!(
             written,
@@ -339,12 +345,12 @@ mod tests {
     fn sentences_are_ec2s() {
         for (error, code, message) in [
             (
-                Error::not_found(Resource::Image, &["ami-1"]),
+                Error::not_found(Resource::Image, "ami-1"),
                 "InvalidAMIID.NotFound",
                 "The image id '[ami-1]' does not exist",
             ),
             (
-                Error::not_found(Resource::Instance, &["i-1", "i-2"]),
+                Error::none_found(Resource::Instance, &["i-1", "i-2"]),
                 "InvalidInstanceID.NotFound",
                 "The instance IDs 'i-1, i-2' do not exist",
             ),

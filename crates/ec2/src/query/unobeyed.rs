@@ -136,6 +136,7 @@ mod tests {
         for (text, name, default) in [
             ("Ebs.7.Encrypted=true", "Ebs.7.Encrypted", Some("false")),
             ("Monitoring.Enabled.1=false", "Monitoring.Enabled.1", Some("false")),
+            ("Monitoring.Enabled=false&Monitoring.Enabled.1=x", "Monitoring.Enabled", Some("false")),
             ("LaunchTemplate.Version=3", "LaunchTemplate.Version", None),
             ("LaunchTemplate=", "LaunchTemplate", None),
             ("Licence.3.Arn=x", "Licence.3.Arn", None),
