@@ -59,6 +59,10 @@ pub trait Host: Send + Sync {
     /// must exist. They pin the namespace: close them before it is removed.
     fn guest_sockets(&self, network: &Network) -> Result<GuestSockets, Error>;
 
+    /// Which namespace a VPC has now: a number that no other has while anything, a socket too, holds this one. None where
+    /// there is none. Who keeps sockets of [`Host::guest_sockets`] open sees by it that they are of the past.
+    fn network_identity(&self, vpc: VpcId) -> Option<u64>;
+
     /// An empty file to put an image's disk into before it is imported. It has no name, so nothing stays of it when it
     /// is not imported.
     fn staging_file(&self) -> Result<File, Error>;

@@ -282,6 +282,10 @@ impl Host for Simulated {
         unsupported("Serving guests")
     }
 
+    fn network_identity(&self, _: VpcId) -> Option<u64> {
+        None
+    }
+
     fn staging_file(&self) -> Result<File, Error> {
         // Kept by nobody: what is uploaded to a simulated host only has to be counted.
         File::options()

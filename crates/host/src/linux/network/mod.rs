@@ -137,6 +137,11 @@ impl Networks {
         inside(&namespace(network.vpc)?, || sockets::open(network))
     }
 
+    /// See [`crate::Host::network_identity`].
+    pub fn identity(&self, vpc: VpcId) -> Option<u64> {
+        open(vpc).ok()??.identity().ok()
+    }
+
     fn in_turn<T>(&self, vpc: VpcId, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let turn =
             Arc::clone(self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(vpc).or_default());

@@ -12,6 +12,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -107,6 +108,11 @@ impl Namespace {
             setns(&self.0, CloneFlags::CLONE_NEWNET)?;
             Ok(work())
         })?
+    }
+
+    /// The namespace's number; another may get the same only after this one has ended.
+    pub fn identity(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.ino())
     }
 
     /// The open file, to name the namespace to the kernel.
