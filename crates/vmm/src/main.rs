@@ -1,3 +1,98 @@
 //! cumulet-vmm: one process, one machine, on KVM.
+//!
+//! ```text
+//! read the spec       launch.rs, by_hand.rs, descriptors.rs    everything needed, as open files
+//! lock the doors      sandbox.rs                               nothing more can be got
+//! build the machine   machine.rs, boot/, arch/, memory.rs      memory, devices, kernel, tables, vCPUs
+//! run                 supervisor.rs, lifecycle.rs, vcpu.rs     one thread decides, the others work
+//! say why it ended    exit.rs
+//! ```
 
-fn main() {}
+mod arch;
+mod backend;
+mod boot;
+mod by_hand;
+mod console;
+mod control;
+mod descriptors;
+mod events;
+mod exit;
+mod interrupts;
+mod launch;
+mod lifecycle;
+mod machine;
+mod memory;
+mod poll;
+mod sandbox;
+mod supervisor;
+mod terminal;
+mod timeline;
+mod vcpu;
+
+use std::process::ExitCode;
+
+use spec::control::EndReason;
+use spec::machine::{Run, descriptors::VARIABLE};
+
+use crate::exit::{chain, end};
+use crate::launch::{Held, Outside};
+use crate::supervisor::Supervisor;
+use crate::terminal::Terminal;
+
+/// A usage error's exit status (sysexits.h).
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    timeline::begin();
+    match std::env::var(VARIABLE) {
+        Ok(names) => {
+            let learned = |machine: &spec::machine::Machine, outside: &mut Outside| {
+                exit::record_in(machine.run, outside.ending.take());
+            };
+            match launch::inherit(&names, learned) {
+                Ok((held, outside)) => run(&held, outside),
+                Err(error) => end(EndReason::Unbuildable, &chain(&error)),
+            }
+        }
+        Err(_) => by_hand(),
+    }
+}
+
+fn by_hand() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        print!("{}", by_hand::USAGE);
+        return ExitCode::SUCCESS;
+    }
+    exit::record_in(Run { incarnation: 1, attempt: 1 }, None);
+    let arguments = match by_hand::parse(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("cumulet-vmm: {error}");
+            return ExitCode::from(EX_USAGE);
+        }
+    };
+    match by_hand::open(arguments) {
+        Ok((held, outside)) => {
+            let _terminal = Terminal::lend();
+            run(&held, outside)
+        }
+        Err(error) => end(EndReason::Unbuildable, &chain(&error)),
+    }
+}
+
+/// Runs a machine to its end.
+fn run(held: &Held, outside: Outside) -> ExitCode {
+    timeline::mark("everything opened");
+    if let Err(error) = sandbox::lock_the_doors() {
+        return end(EndReason::Failed, &chain(&error));
+    }
+    timeline::mark("doors locked");
+    match Supervisor::new(held, outside) {
+        Ok(supervisor) => {
+            let (reason, message) = supervisor.run(held);
+            end(reason, &message)
+        }
+        Err(error) => end(EndReason::Failed, &format!("Cannot watch over a machine: {error}")),
+    }
+}

@@ -1,7 +1,7 @@
 //! PCI as a guest finds it: one root bus, reached through ECAM, its functions' memory in one window.
 //!
-//! There is no configuration mechanism by ports (0xcf8) and no I/O space: the guest learns of the ECAM from ACPI's MCFG
-//! table or the device tree. Devices interrupt by MSI-X alone.
+//! The guest learns of the ECAM from ACPI's MCFG table or the device tree; a PC also has the old way by ports. There
+//! is no I/O space. Devices interrupt by MSI-X alone.
 
 mod config_space;
 mod msix;
@@ -10,4 +10,4 @@ pub mod slots;
 
 pub use config_space::{ConfigSpace, Identity, command};
 pub use msix::Msix;
-pub use root::{BUS_BYTES, Ecam, Function, HostBridge, NoRoom, Root, SlotTaken, Window};
+pub use root::{BUS_BYTES, ConfigPorts, Ecam, Function, HostBridge, NoRoom, Root, SlotTaken, Window};

@@ -1,9 +1,11 @@
 //! The root of PCI: bus 0, its configuration space by ECAM, and the window in which its functions' memory lies.
 //!
-//! [`Ecam`] and [`Window`] are the two bus devices that the monitor puts at their addresses. The guest moves the
-//! functions' memory inside the window as it likes; each function knows where it is and answers for itself.
+//! [`Ecam`] and [`Window`] are the two bus devices that the monitor puts at their addresses; [`ConfigPorts`] is a PC's older way to the
+//! same configuration space. The guest moves the functions' memory inside the window as it likes; each function knows where it
+//! is and answers for itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::config_space::{ConfigSpace, Identity};
 use super::slots;
@@ -111,6 +113,59 @@ impl BusDevice for Ecam {
     }
 }
 
+/// Configuration mechanism #1 (PCI 3.0, 3.2.2.3.2): an address port and, behind it, a data port.
+///
+/// Linux does without, but says "Fatal: No config space access function found" on its console before it has read the tables
+/// that name the ECAM.
+pub struct ConfigPorts {
+    ecam: Arc<Ecam>,
+    address: AtomicU32,
+}
+
+impl ConfigPorts {
+    /// The first of the eight ports, and their number.
+    pub const FIRST: u64 = 0xcf8;
+    /// How many there are.
+    pub const LEN: u64 = 8;
+    /// Offset of the data port.
+    const DATA: u64 = 4;
+    /// Bit of the address by which the data port answers.
+    const ENABLE: u32 = 1 << 31;
+
+    /// Ports to the same configuration space.
+    pub fn new(ecam: Arc<Ecam>) -> Self {
+        Self { ecam, address: AtomicU32::new(0) }
+    }
+
+    /// What an access to the data port means in the ECAM: bus, device and function move up four bits.
+    fn target(&self, offset: u64, len: usize) -> Option<u64> {
+        let address = self.address.load(Ordering::Relaxed);
+        let within = offset.checked_sub(Self::DATA).filter(|within| within + len as u64 <= 4)?;
+        let place = u64::from(address & 0xff_ff00) << 4 | u64::from(address & 0xfc);
+        (address & Self::ENABLE != 0).then_some(place + within)
+    }
+}
+
+impl BusDevice for ConfigPorts {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0xff);
+        if let Some(place) = self.target(offset, data.len()) {
+            self.ecam.read(place, data);
+        } else if let (0, 4) = (offset, data.len()) {
+            data.copy_from_slice(&self.address.load(Ordering::Relaxed).to_le_bytes());
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) {
+        if let Some(place) = self.target(offset, data.len()) {
+            self.ecam.write(place, data);
+        } else if let (0, &[a, b, c, d]) = (offset, data) {
+            // Only whole words are an address.
+            self.address.store(u32::from_le_bytes([a, b, c, d]), Ordering::Relaxed);
+        }
+    }
+}
+
 /// The window in which functions' memory lies.
 pub struct Window {
     start: u64,
@@ -190,6 +245,19 @@ mod tests {
         for absent in [1 << 12, 1 << 15, 1 << 20, u64::MAX - 3] {
             assert_eq!(id(absent), u32::MAX, "at {absent:#x}");
         }
+        let ports = ConfigPorts::new(ecam.clone());
+        let mut data = [0; 4];
+        ports.read(4, &mut data);
+        assert_eq!(data, [0xff; 4]); // no address yet
+        ports.write(3, &[0x80]);
+        ports.write(0, &0x8000_0000_u32.to_le_bytes());
+        ports.read(0, &mut data);
+        assert_eq!(u32::from_le_bytes(data), 0x8000_0000);
+        ports.read(4, &mut data);
+        assert_eq!(u32::from_le_bytes(data), 0x0008_1b36);
+        ports.read(6, &mut data[..2]);
+        assert_eq!(data[..2], [8, 0]);
+        crate::testing::poke(&ports, ConfigPorts::LEN, 10_000);
         crate::testing::poke(ecam.as_ref(), 2 * BUS_BYTES, 10_000);
         crate::testing::poke(window.as_ref(), 0x1_0000, 10_000);
     }

@@ -217,7 +217,10 @@ fn add_capabilities(config: &mut ConfigSpace, queues: u16, device_config: &[u8])
     };
     add(COMMON_CFG, Region::Common.start(), common::LEN, &[], &[]);
     add(ISR_CFG, Region::Isr.start(), 1, &[], &[]);
-    add(DEVICE_CFG, Region::Device.start(), device_len, &[], &[]);
+    if device_len > 0 {
+        // Linux takes a function for broken that has the capability and nothing in it.
+        add(DEVICE_CFG, Region::Device.start(), device_len, &[], &[]);
+    }
     add(NOTIFY_CFG, Region::Bells.start(), u32::from(queues) * stride, &stride.to_le_bytes(), &[]);
     let mut writable = [0; 18];
     writable[2] = 0xff; // the register number,

@@ -1,0 +1,63 @@
+//! Everything a kernel reads to find its machine, written into guest memory: segment descriptors and page tables, ACPI,
+//! SMBIOS, and the start information of the protocol it is entered by.
+
+use devices::memory::Memory;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
+
+use super::memory_map::{
+    ACPI, ACPI_BYTES, COMMAND_LINE, COMMAND_LINE_BYTES, PVH_START, SMBIOS, SMBIOS_BYTES, ZERO_PAGE, regions,
+};
+use super::processor::write_structures;
+use crate::boot::start_info::Start;
+use crate::boot::{Entry, Loaded, acpi, smbios};
+
+/// Why the tables could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TablesError {
+    #[error("The kernel's command line has {0} bytes and may have {most}", most = COMMAND_LINE_BYTES - 1)]
+    CommandLineTooLong(usize),
+    #[error("The kernel's command line has a zero byte in it")]
+    CommandLineZero,
+    #[error("The {0} tables do not fit where they belong")]
+    TooLarge(&'static str),
+    #[error("Cannot write the tables for the kernel into guest memory")]
+    Memory(#[from] GuestMemoryError),
+}
+
+/// Writes them.
+pub(crate) fn write_tables(
+    memory: &Memory,
+    machine: &spec::machine::Machine,
+    command_line: &str,
+    loaded: &Loaded,
+) -> Result<(), TablesError> {
+    write_structures(memory, loaded.entry)?;
+    let tables = acpi::tables(machine.vcpus);
+    put(memory, ACPI, &tables, ACPI_BYTES, "ACPI")?;
+    put(memory, SMBIOS, &smbios::tables(machine.instance, SMBIOS), SMBIOS_BYTES, "SMBIOS")?;
+
+    if command_line.len() >= COMMAND_LINE_BYTES {
+        return Err(TablesError::CommandLineTooLong(command_line.len()));
+    }
+    if command_line.contains('\0') {
+        return Err(TablesError::CommandLineZero);
+    }
+    memory.write_slice(&[command_line.as_bytes(), &[0]].concat(), COMMAND_LINE)?;
+    let regions = regions(machine.memory_mib);
+    let start = Start { command_line: COMMAND_LINE, rsdp: ACPI, regions, loaded };
+    match loaded.entry {
+        Entry::Pvh(_) => start.write_pvh(memory, PVH_START)?,
+        Entry::Linux64(_) => start.write_zero_page(memory, ZERO_PAGE)?,
+    }
+    Ok(())
+}
+
+fn put(
+    memory: &Memory,
+    at: GuestAddress,
+    bytes: &[u8],
+    room: usize,
+    what: &'static str,
+) -> Result<(), TablesError> {
+    if bytes.len() > room { Err(TablesError::TooLarge(what)) } else { Ok(memory.write_slice(bytes, at)?) }
+}

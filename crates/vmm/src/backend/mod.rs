@@ -1,0 +1,12 @@
+//! What stands behind a machine's devices: volumes and plain files behind disks, TAPs behind NICs, the kernel behind entropy.
+
+mod entropy;
+mod file;
+mod pieces;
+mod tap;
+mod volume;
+
+pub(crate) use entropy::KernelEntropy;
+pub(crate) use file::{DiskFile, DiskFileError};
+pub(crate) use tap::{Tap, TapError};
+pub(crate) use volume::VolumeDisk;

@@ -1,0 +1,153 @@
+#![allow(unsafe_code, reason = "TUN's ioctls, readv and writev")]
+//! A TAP as a NIC's link: what the guest sends, the host's kernel receives on an interface of its own, and the other way round.
+//!
+//! The TAP speaks of checksums and segmentation in the same header as virtio does (`IFF_VNET_HDR`), so packets pass through whole.
+//! Whoever opened it must have asked for that: `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`, one queue.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use devices::memory::Piece;
+use devices::virtio::net::{HEADER, Link, Offloads};
+
+use super::pieces::Vectors;
+
+/// What the TAP must have been opened with.
+const FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+const DEVICE: &str = "/dev/net/tun";
+
+/// Why a TAP is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TapError {
+    #[error("Cannot open {DEVICE}")]
+    Open(#[source] io::Error),
+    #[error("Cannot attach to the TAP {0}")]
+    Attach(String, #[source] io::Error),
+    #[error("\"{0}\" is no name of an interface: 1 to 15 characters")]
+    Name(String),
+    #[error("Cannot ask what the TAP is")]
+    Ask(#[source] io::Error),
+    #[error(
+        "The TAP was opened with flags {0:#x}; its virtio header needs IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
+    )]
+    Flags(libc::c_int),
+    #[error("Cannot set the TAP up")]
+    SetUp(#[source] io::Error),
+}
+
+/// The TAP.
+pub(crate) struct Tap(File);
+
+impl Tap {
+    /// Takes an open TAP, and looks whether it is what it must be.
+    pub(crate) fn new(file: File) -> Result<Self, TapError> {
+        let mut request = request("").unwrap_or_else(|| unreachable!("the empty name fits"));
+        // SAFETY: the kernel writes one `ifreq`, to ours.
+        check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })
+            .map_err(TapError::Ask)?;
+        // SAFETY: TUNGETIFF wrote the flags.
+        let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+        if flags & FLAGS != FLAGS {
+            return Err(TapError::Flags(flags));
+        }
+        let tap = Self(file);
+        tap.set_up().map_err(TapError::SetUp)?;
+        Ok(tap)
+    }
+
+    /// Opens the TAP of this name, which is made if there is none.
+    pub(crate) fn open(name: &str) -> Result<Self, TapError> {
+        let file = File::options().read(true).write(true).open(DEVICE).map_err(TapError::Open)?;
+        let mut request =
+            request(name).filter(|_| !name.is_empty()).ok_or_else(|| TapError::Name(name.to_owned()))?;
+        request.ifr_ifru.ifru_flags = libc::c_short::try_from(FLAGS).unwrap_or_default();
+        // SAFETY: the kernel reads and writes one `ifreq`, ours.
+        check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
+            .map_err(|error| TapError::Attach(name.to_owned(), error))?;
+        Self::new(file)
+    }
+
+    fn set_up(&self) -> io::Result<()> {
+        let fd = self.0.as_raw_fd();
+        let header = libc::c_int::try_from(HEADER).unwrap_or_default();
+        // SAFETY: the kernel reads one number, ours.
+        check(unsafe { libc::ioctl(fd, libc::TUNSETVNETHDRSZ, &raw const header) })?;
+        // SAFETY: only numbers are passed.
+        let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+        // SAFETY: only numbers are passed.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+        Ok(())
+    }
+}
+
+/// An interface request with this name, if it fits.
+fn request(name: &str) -> Option<libc::ifreq> {
+    // SAFETY: all of it is numbers, of which zero is one.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // One place is for the final zero.
+    let places = &mut request.ifr_name[..libc::IFNAMSIZ - 1];
+    if name.len() > places.len() || name.contains('\0') {
+        return None;
+    }
+    for (place, byte) in places.iter_mut().zip(name.bytes()) {
+        *place = libc::c_char::from_ne_bytes([byte]);
+    }
+    Some(request)
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+impl Link for Tap {
+    fn event(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize> {
+        let vectors = Vectors::new(into);
+        let (pointer, count) = vectors.as_raw();
+        // SAFETY: the vectors name mapped guest memory, for as long as `into` is borrowed; the kernel may write all of it.
+        let count = unsafe { libc::readv(self.0.as_raw_fd(), pointer, count) };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn send(&self, from: &[Piece<'_>]) -> io::Result<()> {
+        let vectors = Vectors::new(from);
+        let (pointer, count) = vectors.as_raw();
+        // SAFETY: the vectors name mapped guest memory, for as long as `from` is borrowed; the kernel only reads it.
+        let count = unsafe { libc::writev(self.0.as_raw_fd(), pointer, count) };
+        if count < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
+        let flag = |on: bool, flag| if on { flag } else { 0 };
+        // The kernel takes segmentation only together with checksums.
+        let flags = flag(offloads.checksum, libc::TUN_F_CSUM)
+            | flag(offloads.checksum && offloads.tcp4, libc::TUN_F_TSO4)
+            | flag(offloads.checksum && offloads.tcp6, libc::TUN_F_TSO6)
+            | flag(
+                offloads.checksum && offloads.ecn && (offloads.tcp4 || offloads.tcp6),
+                libc::TUN_F_TSO_ECN,
+            );
+        // SAFETY: only numbers are passed.
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) })
+            .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_tap_is_refused() {
+        let file = File::open("/dev/null").unwrap();
+        assert!(matches!(Tap::new(file), Err(TapError::Ask(_))));
+        for name in ["", "sixteen-letters-", "a\0b"] {
+            let error = Tap::open(name).err();
+            assert!(matches!(error, Some(TapError::Name(_) | TapError::Open(_))), "{name}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Starting a machine by hand: for trying, measuring, and learning how it works.
+//!
+//! It opens the files itself and then goes the same way as a launched machine. Disks are plain files, the serial console is
+//! standard input and output, and the process ends with the machine.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use devices::virtio::block::Backend;
+use devices::virtio::net::Link;
+use kvm_ioctls::Kvm;
+use spec::ids::{InstanceId, InterfaceId, VolumeId};
+use spec::machine::{Disk, Mac, Machine, Nic, Run};
+
+use crate::backend::{DiskFile, DiskFileError, Tap, TapError};
+use crate::launch::{Held, LaunchError, Outside, check};
+
+/// How it is used.
+pub(crate) const USAGE: &str = "\
+cumulet-vmm: one process, one machine, on KVM
+
+It is launched by cumuletd. By hand, with the serial console on standard input and output:
+
+  cumulet-vmm --kernel FILE [OPTION…]
+
+  --kernel FILE     ELF (entered by PVH, where it can be) or bzImage
+  --initrd FILE     initial RAM disk
+  --cmdline TEXT    the kernel's command line (default: console=ttyS0)
+  --cpus N          vCPUs (default: 1)
+  --memory MIB      memory (default: 512)
+  --disk FILE[,ro]  a raw disk, read-only with `,ro`; the first is the root disk (repeatable)
+  --tap NAME:MAC    a network interface on this TAP (repeatable)
+  --instance ID     whose machine it says that it is
+  --control PATH    listen there for control connections
+
+CUMULET_LOG=debug prints how long each phase of the start took.
+";
+
+/// What was typed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    kernel: PathBuf,
+    initrd: Option<PathBuf>,
+    command_line: Option<String>,
+    cpus: Option<u8>,
+    memory_mib: Option<u32>,
+    disks: Vec<(PathBuf, bool)>,
+    taps: Vec<(String, Mac)>,
+    instance: Option<InstanceId>,
+    control: Option<PathBuf>,
+}
+
+/// Why a machine cannot be started by hand.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ByHandError {
+    #[error("Unknown option {0}; --help lists them")]
+    Option(String),
+    #[error("{0} needs a value")]
+    Value(String),
+    #[error("{0} cannot be \"{1}\"")]
+    BadValue(String, String),
+    #[error("--kernel is needed; --help shows how")]
+    NoKernel,
+    #[error("Cannot open {}", .0.display())]
+    Open(PathBuf, #[source] std::io::Error),
+    #[error("{} is no disk", .0.display())]
+    Disk(PathBuf, #[source] DiskFileError),
+    #[error("Cannot use the TAP {0}")]
+    Tap(String, #[source] TapError),
+    #[error("Cannot listen at {}", .0.display())]
+    Listen(PathBuf, #[source] std::io::Error),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
+
+/// Reads what was typed.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, ByHandError> {
+    let mut parsed = Arguments::default();
+    let mut arguments = arguments.into_iter();
+    while let Some(option) = arguments.next() {
+        let option = option.to_string_lossy().into_owned();
+        let known = ["kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "instance", "control"];
+        let Some(name) = option.strip_prefix("--").filter(|name| known.contains(name)) else {
+            return Err(ByHandError::Option(option));
+        };
+        let value = arguments.next().ok_or_else(|| ByHandError::Value(option.clone()))?;
+        let text = value.to_string_lossy().into_owned();
+        let bad = || ByHandError::BadValue(option.clone(), text.clone());
+        match name {
+            "kernel" => parsed.kernel = value.into(),
+            "initrd" => parsed.initrd = Some(value.into()),
+            "cmdline" => parsed.command_line = Some(text),
+            "cpus" => parsed.cpus = Some(text.parse().map_err(|_| bad())?),
+            "memory" => parsed.memory_mib = Some(text.parse().map_err(|_| bad())?),
+            "disk" => match text.strip_suffix(",ro") {
+                Some(path) => parsed.disks.push((path.into(), true)),
+                None => parsed.disks.push((value.into(), false)),
+            },
+            "tap" => {
+                let (tap, mac) = text.split_once(':').ok_or_else(bad)?;
+                parsed.taps.push((tap.to_owned(), mac.parse().map_err(|_| bad())?));
+            }
+            "instance" => parsed.instance = Some(text.parse().map_err(|_| bad())?),
+            _ => parsed.control = Some(value.into()),
+        }
+    }
+    if parsed.kernel.as_os_str().is_empty() { Err(ByHandError::NoKernel) } else { Ok(parsed) }
+}
+
+/// Opens everything.
+pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError> {
+    let machine = describe(&arguments);
+    let kvm = Kvm::new().map_err(LaunchError::Kvm)?;
+    check(&kvm, &machine)?;
+    let disk = |(path, read_only): &(PathBuf, bool)| {
+        let file = File::options().read(true).write(!read_only).open(path);
+        let disk = file.map_err(|error| ByHandError::Open(path.clone(), error)).map(DiskFile::new)?;
+        disk.map(|disk| Arc::new(disk) as Arc<dyn Backend>)
+            .map_err(|error| ByHandError::Disk(path.clone(), error))
+    };
+    let link = |(name, _): &(String, Mac)| {
+        let tap = Tap::open(name).map_err(|error| ByHandError::Tap(name.clone(), error))?;
+        Ok(Arc::new(tap) as Arc<dyn Link>)
+    };
+    let held = Held {
+        machine,
+        kvm,
+        kernel: open_file(&arguments.kernel)?,
+        initrd: arguments.initrd.as_deref().map(open_file).transpose()?,
+        disks: arguments.disks.iter().map(disk).collect::<Result<_, _>>()?,
+        links: arguments.taps.iter().map(link).collect::<Result<_, ByHandError>>()?,
+        command_line: arguments.command_line.unwrap_or_else(|| "console=ttyS0".to_owned()),
+    };
+    let listen = |path: PathBuf| UnixListener::bind(&path).map_err(|error| ByHandError::Listen(path, error));
+    let control = arguments.control.map(listen).transpose()?;
+    Ok((held, Outside { control, standard_console: true, ..Outside::default() }))
+}
+
+fn open_file(path: &Path) -> Result<File, ByHandError> {
+    File::open(path).map_err(|error| ByHandError::Open(path.to_owned(), error))
+}
+
+/// The machine, with ids that count from 1.
+fn describe(arguments: &Arguments) -> Machine {
+    let disk = |(number, (_, read_only)): (u64, &(PathBuf, bool))| Disk {
+        volume: VolumeId::from_random(number),
+        read_only: *read_only,
+    };
+    let nic = |(number, (_, mac)): (u64, &(String, Mac))| Nic {
+        interface: InterfaceId::from_random(number),
+        mac: *mac,
+        mtu: 1500,
+    };
+    Machine {
+        instance: arguments.instance.unwrap_or_else(|| InstanceId::from_random(1)),
+        run: Run { incarnation: 1, attempt: 1 },
+        user: 0,
+        vcpus: arguments.cpus.unwrap_or(1),
+        memory_mib: arguments.memory_mib.unwrap_or(512),
+        disks: (1..).zip(&arguments.disks).map(disk).collect(),
+        nics: (1..).zip(&arguments.taps).map(nic).collect(),
+        reboots: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Arguments, ByHandError> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn what_is_typed_is_what_is_meant() {
+        let arguments = parse_line(
+            "--kernel k --initrd i --cpus 2 --memory 64 --disk a --disk b,ro --tap tap0:02:00:00:00:00:01",
+        )
+        .unwrap();
+        let machine = describe(&arguments);
+        assert_eq!((machine.vcpus, machine.memory_mib), (2, 64));
+        assert_eq!(machine.disks.iter().map(|disk| disk.read_only).collect::<Vec<_>>(), [false, true]);
+        assert_ne!(machine.disks[0].volume, machine.disks[1].volume);
+        assert_eq!(machine.nics[0].mac.to_string(), "02:00:00:00:00:01");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (line, message) in [
+            ("", "--kernel is needed"),
+            ("--kernel", "--kernel needs a value"),
+            ("--kernel k --fast yes", "Unknown option --fast"),
+            ("--kernel k --cpus 1000", "--cpus cannot be \"1000\""),
+            ("--kernel k --tap tap0", "--tap cannot be \"tap0\""),
+            ("k", "Unknown option k"),
+        ] {
+            let error = parse_line(line).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{line}: {error}");
+        }
+    }
+}

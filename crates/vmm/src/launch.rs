@@ -1,0 +1,159 @@
+//! What a machine is made from: its spec, and everything it needs as open files.
+//!
+//! Two ways to come by it: a launcher leaves descriptors ([`inherit`]), or somebody starts the monitor by hand
+//! ([`crate::by_hand`]). From here on there is no difference, and no path is opened any more. All of it is kept as long as the
+//! process lives: a reset builds the machine anew from the same.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use devices::pci::slots;
+use devices::virtio::block::Backend;
+use devices::virtio::net::Link;
+use kvm_ioctls::Kvm;
+use spec::ids::{InterfaceId, VolumeId};
+use spec::machine::{Launch, Machine, descriptors as names};
+use volume::{Access, Parts, Volume};
+
+use crate::arch;
+use crate::backend::{Tap, TapError, VolumeDisk};
+use crate::descriptors::{Descriptors, InheritError, take_kvm};
+
+/// The version of KVM's interface, the only one there ever was.
+const KVM_API: i32 = 12;
+/// A spec is smaller than this, in bytes.
+const MOST_SPEC: u64 = 1 << 20;
+/// Memory that a kernel needs at least, in MiB.
+const LEAST_MEMORY_MIB: u32 = 16;
+
+/// Everything that a machine is built from.
+pub(crate) struct Held {
+    pub(crate) machine: Machine,
+    pub(crate) command_line: String,
+    pub(crate) kvm: Kvm,
+    pub(crate) kernel: File,
+    pub(crate) initrd: Option<File>,
+    /// As many as the spec has disks, in the same order.
+    pub(crate) disks: Vec<Arc<dyn Backend>>,
+    /// As many as the spec has NICs, in the same order.
+    pub(crate) links: Vec<Arc<dyn Link>>,
+}
+
+/// The ways to and from the world outside.
+#[derive(Default)]
+pub(crate) struct Outside {
+    pub(crate) control: Option<UnixListener>,
+    pub(crate) console: Option<UnixListener>,
+    pub(crate) ring: Option<File>,
+    pub(crate) ending: Option<File>,
+    /// Standard input and output are the serial console.
+    pub(crate) standard_console: bool,
+    /// Locked by the launcher; whoever finds it locked knows that we live. Only held.
+    pub(crate) _lock: Option<OwnedFd>,
+}
+
+/// Why there is nothing to build from.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error("Cannot take over what the launcher left")]
+    Inherit(#[from] InheritError),
+    #[error("Cannot read the machine's spec")]
+    ReadSpec(#[source] std::io::Error),
+    #[error("The machine's spec is none")]
+    Spec(#[source] serde_json::Error),
+    #[error("The machine has {0} vCPUs, and may have 1 to {1} on this host")]
+    Vcpus(u8, usize),
+    #[error("The machine has {0} MiB of memory, and needs at least {LEAST_MEMORY_MIB}")]
+    Memory(u32),
+    #[error("The machine has {0} disks, and there are slots for {max}", max = slots::DISKS)]
+    Disks(usize),
+    #[error("The machine has {0} network interfaces, and there are slots for {max}", max = slots::NICS)]
+    Nics(usize),
+    #[error("The disk {0} is named twice")]
+    Twice(VolumeId),
+    #[error("Cannot open the disk {0}")]
+    Volume(VolumeId, #[source] volume::OpenError),
+    #[error("Cannot use the TAP of the network interface {0}")]
+    Tap(InterfaceId, #[source] TapError),
+    #[error("Cannot open KVM, the kernel's virtualization")]
+    Kvm(#[source] kvm_ioctls::Error),
+    #[error("What was given as KVM is something else, or speaks version {0} instead of {KVM_API}")]
+    KvmVersion(i32),
+}
+
+/// Takes over what a launcher left: `names` is the variable's value. What it says of the ways outside is given to `learned`
+/// as soon as it is known, so that even a spec that lies can be answered where the launcher looks.
+pub(crate) fn inherit(
+    names: &str,
+    learned: impl FnOnce(&Machine, &mut Outside),
+) -> Result<(Held, Outside), LaunchError> {
+    let mut left = Descriptors::inherit(names)?;
+    let mut outside = Outside {
+        ending: Some(left.take(names::ENDING)?),
+        _lock: Some(left.take(names::LOCK)?),
+        ..Outside::default()
+    };
+    let launch = read_spec(&left.take::<File>(names::SPEC)?)?;
+    learned(&launch.machine, &mut outside);
+    outside.control = Some(left.take(names::CONTROL)?);
+    outside.console = Some(left.take(names::CONSOLE)?);
+    outside.ring = Some(left.take(names::CONSOLE_RING)?);
+    let kvm = take_kvm(left.take(names::KVM)?);
+    check(&kvm, &launch.machine)?;
+    let disks =
+        launch.machine.disks.iter().map(|disk| open_volume(&mut left, disk)).collect::<Result<_, _>>()?;
+    let link = |nic: &spec::machine::Nic| {
+        let file = left.take(&names::tap(nic.interface))?;
+        let tap = Tap::new(file).map_err(|error| LaunchError::Tap(nic.interface, error))?;
+        Ok(Arc::new(tap) as Arc<dyn Link>)
+    };
+    let links = launch.machine.nics.iter().map(link).collect::<Result<_, LaunchError>>()?;
+    let (kernel, initrd) = (left.take(names::KERNEL)?, left.find(names::INITRD));
+    let Launch { machine, command_line } = launch;
+    Ok((Held { machine, command_line, kvm, kernel, initrd, disks, links }, outside))
+}
+
+fn read_spec(file: &File) -> Result<Launch, LaunchError> {
+    let mut json = Vec::new();
+    file.take(MOST_SPEC).read_to_end(&mut json).map_err(LaunchError::ReadSpec)?;
+    serde_json::from_slice(&json).map_err(LaunchError::Spec)
+}
+
+fn open_volume(left: &mut Descriptors, disk: &spec::machine::Disk) -> Result<Arc<dyn Backend>, LaunchError> {
+    let id = disk.volume;
+    let access = if disk.read_only { Access::Read } else { Access::Write };
+    let parts = Parts::from_named(|part| left.find(&names::volume(id, part)));
+    let volume = parts
+        .and_then(|parts| Volume::open(parts, access))
+        .map_err(|error| LaunchError::Volume(id, error))?;
+    Ok(Arc::new(VolumeDisk(volume)))
+}
+
+/// Refuses a machine that cannot be, before anything is built.
+pub(crate) fn check(kvm: &Kvm, machine: &Machine) -> Result<(), LaunchError> {
+    let version = kvm.get_api_version();
+    if version != KVM_API {
+        return Err(LaunchError::KvmVersion(version));
+    }
+    let most = arch::most_processors(kvm);
+    if machine.vcpus == 0 || usize::from(machine.vcpus) > most {
+        return Err(LaunchError::Vcpus(machine.vcpus, most));
+    }
+    if machine.memory_mib < LEAST_MEMORY_MIB {
+        return Err(LaunchError::Memory(machine.memory_mib));
+    }
+    if machine.disks.len() > slots::DISKS {
+        return Err(LaunchError::Disks(machine.disks.len()));
+    }
+    if machine.nics.len() > slots::NICS {
+        return Err(LaunchError::Nics(machine.nics.len()));
+    }
+    let twice = |at: usize| machine.disks[..at].iter().any(|other| other.volume == machine.disks[at].volume);
+    match (0..machine.disks.len()).find(|at| twice(*at)) {
+        Some(at) => Err(LaunchError::Twice(machine.disks[at].volume)),
+        None => Ok(()),
+    }
+}

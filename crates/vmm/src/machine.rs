@@ -1,0 +1,157 @@
+//! A machine, assembled: the one place where a device is added.
+//!
+//! Built from what is held, run until it is dropped. Dropping ends its threads, vCPUs first, then the devices', and gives its
+//! memory back; nothing of it is left for the next one.
+
+use std::io;
+use std::sync::Arc;
+
+use devices::bus::{BadRange, Bus};
+use devices::memory::Memory;
+use devices::pci::{BUS_BYTES, HostBridge, NoRoom, Root, SlotTaken, slots};
+use devices::virtio::block::Block;
+use devices::virtio::device::Device;
+use devices::virtio::net::Net;
+use devices::virtio::pci::{Function, MEMORY_BYTES};
+use devices::virtio::rng::Rng;
+use kvm_ioctls::VmFd;
+use spec::control::EndReason;
+
+use crate::arch::memory_map::{ECAM, LAST_BUS, PCI_WINDOW, ram};
+use crate::arch::{self, Platform, PlatformError, Processors, TablesError};
+use crate::backend::KernelEntropy;
+use crate::boot::kernel::{self, LoadError};
+use crate::console::Output;
+use crate::events::Events;
+use crate::interrupts::Kvm;
+use crate::launch::Held;
+use crate::memory::{self, MemoryError};
+use crate::timeline;
+use crate::vcpu::{Buses, Vcpus};
+
+/// A running machine. The order of the fields is the order in which it ends.
+pub(crate) struct Machine {
+    _vcpus: Vcpus,
+    /// Serial port and power button.
+    pub(crate) platform: Platform,
+    _buses: Arc<Buses>,
+    _vm: Arc<VmFd>,
+    _memory: Memory,
+}
+
+/// Why a machine could not be built.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    #[error("KVM does not {0}")]
+    Kvm(&'static str, #[source] kvm_ioctls::Error),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error("The machine's memory would end at {0:#x}, and this host's processors address {1:#x}")]
+    TooMuchMemory(u64, u64),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    #[error("Cannot make the machine's fixed devices")]
+    Platform(#[from] PlatformError),
+    #[error("Two devices share an address")]
+    Overlap(#[from] BadRange),
+    #[error(transparent)]
+    Slot(#[from] SlotTaken),
+    #[error("There is no slot for the {0} with index {1}")]
+    NoSlot(&'static str, usize),
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    #[error("Cannot start the device in slot {0:#x}")]
+    Device(u8, #[source] io::Error),
+    #[error("Cannot start the vCPUs")]
+    Vcpus(#[source] io::Error),
+}
+
+impl BuildError {
+    /// Whose fault it is: the spec's and its files', or the host's.
+    pub(crate) fn reason(&self) -> EndReason {
+        match self {
+            Self::Load(_) | Self::Tables(_) | Self::TooMuchMemory(..) | Self::NoSlot(..) => {
+                EndReason::Unbuildable
+            }
+            _ => EndReason::Failed,
+        }
+    }
+}
+
+impl Machine {
+    /// Builds it and sets it going.
+    pub(crate) fn start(held: &Held, output: Output, events: &Arc<Events>) -> Result<Self, BuildError> {
+        let refused = |what| move |error| BuildError::Kvm(what, error);
+        let vm = Arc::new(held.kvm.create_vm().map_err(refused("make a virtual machine"))?);
+        arch::prepare(&vm).map_err(refused("make an interrupt controller"))?;
+        timeline::mark("virtual machine made");
+
+        let processors = Processors::new(&held.kvm, held.machine.vcpus)
+            .map_err(refused("say what processors it offers"))?;
+        let memory = guest_memory(held, &vm, &processors)?;
+        timeline::mark("memory mapped");
+
+        let mut buses = Buses { ports: Bus::default(), memory: Bus::default() };
+        let platform = Platform::new(&vm, &mut buses.ports, output, events)?;
+        add_pci(held, &vm, &memory, &mut buses)?;
+        timeline::mark("devices made");
+
+        let memory_bytes = u64::from(held.machine.memory_mib) << 20;
+        let loaded = kernel::load(&memory, memory_bytes, &held.kernel, held.initrd.as_ref())?;
+        timeline::mark("kernel and initrd loaded");
+        arch::write_tables(&memory, &held.machine, &held.command_line, &loaded)?;
+        timeline::mark("tables written");
+
+        let vcpu = |index: u8| {
+            let vcpu = vm.create_vcpu(u64::from(index))?;
+            processors.configure(&vcpu, index, loaded.entry)?;
+            Ok(vcpu)
+        };
+        let vcpus =
+            (0..held.machine.vcpus).map(vcpu).collect::<Result<_, _>>().map_err(refused("make the vCPUs"))?;
+        let buses = Arc::new(buses);
+        let vcpus = Vcpus::start(vcpus, &buses, events).map_err(BuildError::Vcpus)?;
+        timeline::mark("vCPUs running");
+        Ok(Self { _vcpus: vcpus, platform, _buses: buses, _vm: vm, _memory: memory })
+    }
+}
+
+fn guest_memory(held: &Held, vm: &VmFd, processors: &Processors) -> Result<Memory, BuildError> {
+    let ranges = ram(held.machine.memory_mib);
+    let end = ranges.iter().map(|(start, bytes)| start.0 + bytes).max().unwrap_or_default();
+    if end > processors.address_end() {
+        return Err(BuildError::TooMuchMemory(end, processors.address_end()));
+    }
+    let memory = memory::map(&ranges)?;
+    memory::register(vm, &memory)?;
+    Ok(memory)
+}
+
+/// Bus 0 with everything in it; see [`slots`] for who sits where and why.
+fn add_pci(held: &Held, vm: &Arc<VmFd>, memory: &Memory, buses: &mut Buses) -> Result<(), BuildError> {
+    let kvm = Arc::new(Kvm(vm.clone()));
+    let mut root = Root::new(PCI_WINDOW, ECAM);
+    root.insert(slots::HOST_BRIDGE, Arc::new(HostBridge::default()))?;
+    let mut add = |slot, device: Box<dyn Device>| {
+        let base = root.place(MEMORY_BYTES)?;
+        let function = Function::new(device, slot, base, memory.clone(), kvm.clone(), kvm.clone())
+            .map_err(|error| BuildError::Device(slot, error))?;
+        Ok::<_, BuildError>(root.insert(slot, Arc::new(function))?)
+    };
+    add(slots::ENTROPY, Box::new(Rng(KernelEntropy)))?;
+    for (index, (disk, backend)) in held.machine.disks.iter().zip(&held.disks).enumerate() {
+        let slot = slots::disk(index).ok_or(BuildError::NoSlot("disk", index))?;
+        add(slot, Box::new(Block::new(backend.clone(), &disk.serial(), disk.read_only)))?;
+    }
+    for (index, (nic, link)) in held.machine.nics.iter().zip(&held.links).enumerate() {
+        let slot = slots::nic(index).ok_or(BuildError::NoSlot("network interface", index))?;
+        add(slot, Box::new(Net::new(link.clone(), nic.mac.0, nic.mtu)))?;
+    }
+    let (ecam, window) = root.finish();
+    arch::add_config_ports(&mut buses.ports, &ecam)?;
+    buses.memory.insert(u64::from(ECAM), BUS_BYTES * (u64::from(LAST_BUS) + 1), ecam)?;
+    buses.memory.insert(u64::from(PCI_WINDOW), u64::from(ECAM - PCI_WINDOW), window)?;
+    Ok(())
+}

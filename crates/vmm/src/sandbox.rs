@@ -1,0 +1,65 @@
+#![allow(unsafe_code, reason = "prctl, capset and setrlimit")]
+//! Locking the doors: what this process may still do from here on, whatever a guest makes of it.
+//!
+//! The launcher has given the process its own user, group and cgroup, and every file, TAP and socket it needs as an open descriptor. What is
+//! left is dropped here, before the first byte of a guest's kernel is looked at and before the first thread is made, since
+//! privileges are each thread's own: capabilities, the way back to them, core dumps and being traced. The one place for
+//! seccomp and landlock too.
+
+use std::io;
+
+/// Why a door stays open.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot give up {0}")]
+pub(crate) struct LockError(&'static str, #[source] io::Error);
+
+/// Locks them all, or says which one does not lock.
+pub(crate) fn lock_the_doors() -> Result<(), LockError> {
+    let step = |what, result: io::Result<()>| result.map_err(|error| LockError(what, error));
+    step("new privileges", prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0))?;
+    step("the bounding set of capabilities", drop_bounding_set())?;
+    step("ambient capabilities", prctl(libc::PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0))?;
+    step("capabilities", drop_capabilities())?;
+    step("being traced and dumped", prctl(libc::PR_SET_DUMPABLE, 0, 0))?;
+    step("core dumps", limit(libc::RLIMIT_CORE, 0))
+}
+
+const PR_CAP_AMBIENT_CLEAR_ALL: libc::c_ulong = 4;
+/// `_LINUX_CAPABILITY_VERSION_3`: two words of 32 bits for each set.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+fn prctl(operation: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> io::Result<()> {
+    let zero: libc::c_ulong = 0;
+    // SAFETY: these operations take only numbers.
+    check(unsafe { libc::prctl(operation, first, second, zero, zero) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Who has not the capability to drop from the set has nothing to gain from it either: `execve` adds nothing without new privileges.
+fn drop_bounding_set() -> io::Result<()> {
+    for capability in 0..64 {
+        match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break, // the kernel's last one was before
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => break,
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn drop_capabilities() -> io::Result<()> {
+    let header: [u32; 2] = [CAPABILITY_VERSION, 0];
+    let sets = [0_u32; 6];
+    // SAFETY: the kernel reads a header of two words and, by its version, six words of sets.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn limit(resource: libc::__rlimit_resource_t, most: libc::rlim_t) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: the kernel reads one `rlimit`, ours.
+    check(unsafe { libc::setrlimit(resource, &raw const limit) })
+}

@@ -1,0 +1,107 @@
+//! The one thread that decides: builds the machine, watches it, builds it anew, ends it.
+//!
+//! Everything that happens comes here: guest events through a queue, requests and console through sockets, time. What
+//! follows is [`Lifecycle`]'s pure answer; here it is only done.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use spec::control::{EndReason, Status};
+
+use crate::console::Console;
+use crate::control::Control;
+use crate::events::{Event, Events};
+use crate::exit::chain;
+use crate::launch::{Held, Outside};
+use crate::lifecycle::{Lifecycle, Next};
+use crate::machine::Machine;
+use crate::poll::Poll;
+use crate::timeline;
+
+/// The supervisor.
+pub(crate) struct Supervisor {
+    events: Arc<Events>,
+    console: Console,
+    control: Control,
+    life: Lifecycle,
+    /// What everybody was last told.
+    told: Status,
+}
+
+impl Supervisor {
+    /// One for the machine that is to be built from `held`.
+    pub(crate) fn new(held: &Held, outside: Outside) -> io::Result<Self> {
+        let events = Arc::new(Events::new()?);
+        let output = crate::console::Output::new(events.clone());
+        let mut console = Console::new(output, outside.console, outside.ring)?;
+        if outside.standard_console {
+            console.attach_standard()?;
+        }
+        let life = Lifecycle::new(held.machine.run, held.machine.reboots);
+        let told = life.status().clone();
+        Ok(Self { events, console, control: Control::new(outside.control)?, life, told })
+    }
+
+    /// Runs the machine, as often as it is built anew, to its end: why, and a sentence.
+    pub(crate) fn run(mut self, held: &Held) -> (EndReason, String) {
+        loop {
+            let machine = match Machine::start(held, self.console.output(), &self.events) {
+                Ok(machine) => machine,
+                Err(error) => return (error.reason(), chain(&error)),
+            };
+            let next = self.watch(&machine);
+            drop(machine);
+            timeline::mark("machine taken apart");
+            // What it said after its end is about a machine that is no more.
+            self.events.take();
+            match next {
+                Ok(Next::End(reason, message)) => {
+                    self.console.finish();
+                    return (reason, message);
+                }
+                Ok(Next::Rebuild(why)) => eprintln!("cumulet-vmm: Building the machine anew: {why}"),
+                Ok(Next::Run | Next::Press) => {}
+                Err(error) => return (EndReason::Failed, format!("Cannot watch over the machine: {error}")),
+            }
+        }
+    }
+
+    /// Watches a machine until it is to be taken apart.
+    fn watch(&mut self, machine: &Machine) -> io::Result<Next> {
+        loop {
+            if self.told != *self.life.status() {
+                self.told = self.life.status().clone();
+                self.control.tell_all(&self.told);
+            }
+            let mut poll = Poll::default();
+            poll.add(self.events.wake(), true, false);
+            self.console.wait(&mut poll);
+            self.control.wait(&mut poll);
+            poll.wait(self.console.due().into_iter().chain(self.life.due()).min())?;
+
+            let receive = |typed: &[u8]| machine.platform.serial.receive(typed);
+            for event in self.events.take() {
+                match event {
+                    Event::ConsoleOutput => self.console.gather(),
+                    Event::ConsoleDrained => self.console.feed(receive),
+                    Event::Guest(did) => match self.life.guest(did) {
+                        Next::Run | Next::Press => {}
+                        next => return Ok(next),
+                    },
+                }
+            }
+            self.console.serve(&poll, receive);
+            let life = &mut self.life;
+            self.control.serve(&poll, |request| {
+                life.ask(&request, Instant::now());
+                life.status().clone()
+            });
+            match self.life.tick(Instant::now()) {
+                Next::Run => {}
+                Next::Press => machine.platform.power.press_power_button()?,
+                next => return Ok(next),
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+#![allow(unsafe_code, reason = "kvm_run is shared with the kernel and with the thread that stops vCPUs")]
+//! vCPUs: one thread each, in KVM_RUN until the guest needs a device, and then again.
+//!
+//! A vCPU in the guest can only be fetched out by a signal, and a signal that comes just before KVM_RUN would be lost. So whoever stops a
+//! vCPU first sets `immediate_exit` in the page it shares with KVM, with which KVM_RUN returns at once, and then
+//! signals: whichever way the race goes, the thread comes out (KVM API, 5, `immediate_exit`).
+
+use std::io;
+use std::os::unix::thread::JoinHandleExt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::thread::JoinHandle;
+
+use devices::bus::Bus;
+use kvm_bindings::{KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+
+use crate::events::{Event, Events, Guest};
+
+/// What vCPUs' accesses end at.
+pub(crate) struct Buses {
+    /// I/O ports; architectures without them leave it empty.
+    pub(crate) ports: Bus,
+    /// Memory that is not RAM.
+    pub(crate) memory: Bus,
+}
+
+/// All vCPUs of a machine, running.
+pub(crate) struct Vcpus {
+    threads: Vec<Thread>,
+    stop: Arc<AtomicBool>,
+}
+
+struct Thread {
+    handle: JoinHandle<VcpuFd>,
+    immediate_exit: ImmediateExit,
+}
+
+/// The byte of a vCPU's shared page that makes KVM_RUN return at once.
+struct ImmediateExit(NonNull<u8>);
+
+impl ImmediateExit {
+    fn of(vcpu: &mut VcpuFd) -> Self {
+        Self(NonNull::from(&mut vcpu.get_kvm_run().immediate_exit))
+    }
+
+    /// # Safety
+    /// The vCPU that this came from must not have been dropped.
+    unsafe fn set(&self) {
+        // SAFETY: the byte lies in the vCPU's mapping, which the caller says is there; its other users are the kernel, which reads it,
+        // and nobody else in this process while the vCPU's thread runs.
+        let byte = unsafe { AtomicU8::from_ptr(self.0.as_ptr()) };
+        byte.store(1, Ordering::Release);
+    }
+}
+
+/// Only interrupts whatever system call the thread is in.
+extern "C" fn interrupt(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+impl Vcpus {
+    /// Sets them going. Each event that ends one is pushed.
+    pub(crate) fn start(vcpus: Vec<VcpuFd>, buses: &Arc<Buses>, events: &Arc<Events>) -> io::Result<Self> {
+        register_signal_handler(SIGRTMIN(), interrupt).map_err(io::Error::from)?;
+        let mut all = Self { threads: Vec::with_capacity(vcpus.len()), stop: Arc::default() };
+        for (index, mut vcpu) in vcpus.into_iter().enumerate() {
+            let immediate_exit = ImmediateExit::of(&mut vcpu);
+            let (buses, events, stop) = (buses.clone(), events.clone(), all.stop.clone());
+            let handle = std::thread::Builder::new().name(format!("vcpu-{index}")).spawn(move || {
+                if let Some(guest) = run(&mut vcpu, index, &buses, &stop) {
+                    events.push(Event::Guest(guest));
+                }
+                // Given back, so that the mapping lives until the thread is joined.
+                vcpu
+            })?;
+            all.threads.push(Thread { handle, immediate_exit });
+        }
+        Ok(all)
+    }
+}
+
+impl Drop for Vcpus {
+    /// Stops them all, wherever they are.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        for thread in &self.threads {
+            // SAFETY: the vCPU is in its thread or in the thread's result, and we have not joined it yet.
+            unsafe { thread.immediate_exit.set() };
+            // SAFETY: the handle has not been joined, so its thread id is still its own; the signal has a handler.
+            unsafe { libc::pthread_kill(thread.handle.as_pthread_t(), SIGRTMIN()) };
+        }
+        for thread in self.threads.drain(..) {
+            // A vCPU's thread that panicked has told so already.
+            let _ = thread.handle.join();
+        }
+    }
+}
+
+/// Runs until told to stop, or the guest did something that ends this vCPU.
+fn run(vcpu: &mut VcpuFd, index: usize, buses: &Buses, stop: &AtomicBool) -> Option<Guest> {
+    while !stop.load(Ordering::Acquire) {
+        match vcpu.run() {
+            Ok(exit) => {
+                if let Some(end) = answer(exit, buses) {
+                    return Some(end.explain(vcpu, index));
+                }
+            }
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+            Err(error) => return Some(Guest::Failed(format!("vCPU {index} cannot run: {error}"))),
+        }
+    }
+    None
+}
+
+/// Why a vCPU does not go on.
+enum End {
+    Off,
+    Reset,
+    Crash(String),
+    InternalError,
+}
+
+/// Does what the guest needs; `Some` when it does not go on.
+fn answer(exit: VcpuExit<'_>, buses: &Buses) -> Option<End> {
+    match exit {
+        VcpuExit::IoIn(port, data) => buses.ports.read(u64::from(port), data),
+        VcpuExit::IoOut(port, data) => buses.ports.write(u64::from(port), data),
+        VcpuExit::MmioRead(address, data) => buses.memory.read(address, data),
+        VcpuExit::MmioWrite(address, data) => buses.memory.write(address, data),
+        // A signal that was not for us, or the first exit after a stop was taken back.
+        VcpuExit::Intr | VcpuExit::IrqWindowOpen => {}
+        // A triple fault: a processor resets the machine.
+        VcpuExit::Shutdown => return Some(End::Reset),
+        VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _) => return Some(End::Reset),
+        VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_SHUTDOWN, _) => return Some(End::Off),
+        VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_CRASH, _) => {
+            return Some(End::Crash("the guest reported a crash to KVM".to_owned()));
+        }
+        VcpuExit::InternalError => return Some(End::InternalError),
+        VcpuExit::FailEntry(reason, _) => {
+            return Some(End::Crash(format!("the processor refused to enter the guest, reason {reason:#x}")));
+        }
+        other => {
+            return Some(End::Crash(format!("KVM left the guest for a reason we do not handle: {other:?}")));
+        }
+    }
+    None
+}
+
+impl End {
+    fn explain(self, vcpu: &mut VcpuFd, index: usize) -> Guest {
+        match self {
+            Self::Off => Guest::Off,
+            Self::Reset => Guest::Reset,
+            Self::Crash(what) => Guest::Crashed(format!("On vCPU {index} {what}{}", place(vcpu))),
+            Self::InternalError => {
+                let what = match suberror(vcpu) {
+                    1 => "KVM met an instruction that it cannot emulate".to_owned(),
+                    2 => "the guest's exceptions nested in a way the processor cannot deliver".to_owned(),
+                    3 => "KVM could not deliver an event".to_owned(),
+                    other => format!("KVM had an internal error, number {other}"),
+                };
+                Guest::Crashed(format!("On vCPU {index} {what}{}", place(vcpu)))
+            }
+        }
+    }
+}
+
+/// Which of KVM's internal errors the last exit was.
+fn suberror(vcpu: &mut VcpuFd) -> u32 {
+    let run = vcpu.get_kvm_run();
+    // SAFETY: all of the union's members are plain numbers, so any bytes are a value; the exit reason says that it is this one.
+    unsafe { run.__bindgen_anon_1.internal.suberror }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn place(vcpu: &VcpuFd) -> String {
+    vcpu.get_regs().map_or_else(|_| String::new(), |registers| format!(", at address {:#x}", registers.rip))
+}
