@@ -6,7 +6,7 @@ IMAGE_SIZE_MIB=2048
 DISK_UUID=DEB12000-0000-4000-8000-0000C0D10001
 PARTITION_UUID=DEB12000-0000-4000-8000-0000C0D10002
 FILESYSTEM_UUID=deb12000-0000-4000-8000-0000c0d10003
-FILESYSTEM_OPTIONS=
+FILESYSTEM_OPTIONS=()
 # quiet: every character on a serial console is an exit from the guest; a full kernel log costs a boot many seconds.
 KERNEL_OPTIONS="quiet"
 
@@ -20,22 +20,21 @@ PACKAGES=(
 )
 
 make_root() {
-    local work=$1 mode sources
-    if [ "$(id -u)" -eq 0 ]; then mode=root; else mode=unshare; fi
+    local work=$1 how=(--mode=unshare) sources
+    if [ "$(id -u)" -eq 0 ]; then
+        how=(--mode=root)
+        # In containers that may not mount, it goes without /proc and /sys inside.
+        unshare --mount true 2> /dev/null || how+=(--skip=check/canmount)
+    fi
     sources=$(grep -v -- '-backports ' "$APT_HOME/sources.list")
     say "putting together Debian $DEBIAN_SUITE (a minute or more; log: $IMAGES/debian.log)"
     env -u APT_CONFIG PARTITION_UUID="$PARTITION_UUID" CONSOLE="$CONSOLE" \
         KERNEL_OPTIONS="$KERNEL_OPTIONS" mmdebstrap \
-        --mode="$mode" $(cannot_mount) --variant=minbase --architectures="$DEB_ARCH" \
+        "${how[@]}" --variant=minbase --architectures="$DEB_ARCH" \
         --include="$(IFS=,; echo "${PACKAGES[*]}")" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --customize-hook="$REPO/images/debian/customize \"\$1\"" \
         --format=tar "$DEBIAN_SUITE" "$work/root.tar" - <<< "$sources" 2> >(tee "$IMAGES/debian.log" | sed -n "s/^I: /$PROGRAM:   /p" >&2) ||
         die "mmdebstrap failed: $(grep -m1 -E '^E:' "$IMAGES/debian.log")" "see $IMAGES/debian.log"
-}
-
-# In containers that may not mount, it goes without /proc and /sys inside.
-cannot_mount() {
-    [ "$(id -u)" -ne 0 ] || unshare --mount true 2> /dev/null || echo --skip=check/canmount
 }

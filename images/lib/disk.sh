@@ -58,6 +58,6 @@ TABLE
         mke2fs "$@"
     ' sh "$work" -q -t ext4 -L root -U "$FILESYSTEM_UUID" -m 1 -O ^metadata_csum_seed,^orphan_file \
         -E "offset=$((start_mib * 1048576)),hash_seed=$FILESYSTEM_UUID,root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1" \
-        $FILESYSTEM_OPTIONS -d "$work/root" "$file" "${size_kib}k" > "$work/mke2fs.log" 2>&1 ||
+        "${FILESYSTEM_OPTIONS[@]}" -d "$work/root" "$file" "${size_kib}k" > "$work/mke2fs.log" 2>&1 ||
         die "making the file system failed: $(tail -n 1 "$work/mke2fs.log")" "is there room under $CACHE?"
 }

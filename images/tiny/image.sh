@@ -6,14 +6,14 @@ IMAGE_SIZE_MIB=1024
 DISK_UUID=7A1C0000-0000-4000-8000-0000C0D10001
 PARTITION_UUID=7A1C0000-0000-4000-8000-0000C0D10002
 FILESYSTEM_UUID=7a1c0000-0000-4000-8000-0000c0d10003
-FILESYSTEM_OPTIONS="-N 4096 -J size=8"
+FILESYSTEM_OPTIONS=(-N 4096 -J size=8)
 KERNEL_OPTIONS="quiet panic=1"
 
 # What must be loaded before the root can be mounted, and what is loaded from it; ext4 and PCI hotplug are built in.
-INITRD_MODULES="virtio_pci virtio_blk"
-ROOT_MODULES="virtio_net button evdev virtio_rng virtio_balloon"
+INITRD_MODULES=(virtio_pci virtio_blk)
+ROOT_MODULES=(virtio_net button evdev virtio_rng virtio_balloon)
 
-LIBRARIES="libc.so.6 libcrypt.so.1 libtomcrypt.so.1 libtommath.so.1 libgmp.so.10 libz.so.1"
+LIBRARIES=(libc.so.6 libcrypt.so.1 libtomcrypt.so.1 libtommath.so.1 libgmp.so.10 libz.so.1)
 
 make_root() {
     local work=$1 packages=$1/packages root=$1/root version
@@ -29,7 +29,7 @@ make_root() {
     install -m 755 "$packages/usr/bin/busybox" "$root/usr/bin/"
     install_applets "$root"
     install_ssh_server "$packages" "$root"
-    copy_modules "$packages/usr" "$version" "$root/usr/lib/modules" $ROOT_MODULES
+    copy_modules "$packages/usr" "$version" "$root/usr/lib/modules" "${ROOT_MODULES[@]}"
     chmod 1777 "$root/tmp"
     chmod 700 "$root/root" "$root/home/admin"
 
@@ -43,7 +43,7 @@ make_root() {
 # One link per applet, so that they are found like any program.
 install_applets() {
     local applet
-    for applet in $(cat "$REPO/images/tiny/applets"); do
+    tr -s ' ' '\n' < "$REPO/images/tiny/applets" | while read -r applet; do
         ln -s busybox "$1/usr/bin/$applet"
     done
     ln -s ../bin/busybox "$1/usr/sbin/init"
@@ -53,7 +53,7 @@ install_ssh_server() {
     local library
     install -m 755 "$1/usr/sbin/dropbear" "$2/usr/sbin/"
     install -m 755 "$1/usr/bin/dropbearkey" "$2/usr/bin/"
-    for library in $LIBRARIES; do
+    for library in "${LIBRARIES[@]}"; do
         cp -L "$(find "$1/usr/lib" -name "$library" -print -quit)" "$2/usr/lib/$library"
     done
     cp -L "$(find "$1/usr/lib" -name 'ld-linux-*' -print -quit)" "$2/usr/lib/"
@@ -83,6 +83,6 @@ make_initrd() {
     cp "$1/usr/bin/busybox" "$work/bin/"
     ln -s busybox "$work/bin/sh"
     install -m 755 "$REPO/images/tiny/initrd-init" "$work/init"
-    copy_modules "$1/usr" "$2" "$work/modules" $INITRD_MODULES
+    copy_modules "$1/usr" "$2" "$work/modules" "${INITRD_MODULES[@]}"
     (cd "$work" && find . | LC_ALL=C sort | cpio --quiet --owner 0:0 -o -H newc) > "$4"
 }

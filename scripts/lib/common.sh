@@ -42,7 +42,7 @@ seconds_since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b 
 # when the digest of what it was made from changes.
 digest_of() {
     (
-        cd "$REPO"
+        cd "$REPO" || exit
         find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 stat -c '%n %a'
         find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     ) | sha256sum | cut -c1-16

@@ -71,7 +71,7 @@ need_tools() {
     use_unpacked_tools
     local purpose program package way reason install=() unpack=()
     while read -r purpose program package way reason; do
-        [ -n "$program" ] && ! have_tool "$program" || continue
+        ! have_tool "$program" || continue
         say "missing: $program ($package): $reason"
         if [ "$way" = install ] || [ "$(id -u)" -eq 0 ]; then install+=("$package"); else unpack+=("$package"); fi
     done < <(tools_for "$@" | sort -u -k2,2)

@@ -45,7 +45,8 @@ prepare_qemu() {
 
 # The arguments that make our QEMU run from its unpacked place; the machine's own where apt found nothing to add.
 qemu_command() {
-    local libraries=$QEMU_ROOT/usr/lib/$(uname -m)-linux-gnu
+    local libraries
+    libraries=$QEMU_ROOT/usr/lib/$(uname -m)-linux-gnu
     if [ -x "$QEMU_ROOT/usr/bin/$QEMU_BINARY" ]; then
         QEMU=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$QEMU_ROOT/usr/bin/$QEMU_BINARY"
             -L "$QEMU_ROOT/usr/share/qemu" -L "$QEMU_ROOT/usr/share/seabios" -L "$QEMU_ROOT/usr/lib/ipxe/qemu")

@@ -1,0 +1,57 @@
+"""The lab as an object: scripts/lab, driven from outside.
+
+`python` never runs inside: interpreters are slow under emulation. What must happen inside is a command.
+"""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("CUMULET_CACHE", REPOSITORY / ".cache")).resolve()
+# Outside's minutes: emulation is some twenty times slower than a machine, and others may compile beside it.
+PATIENCE = 300
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Lab:
+    """One lab, by its name."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.home = CACHE / "lab" / name
+
+    def script(self, command: str, *arguments: str, **options) -> subprocess.CompletedProcess:
+        """Runs `scripts/lab COMMAND --name NAME ARGUMENTS…`; the caller looks at its status."""
+        line = [REPOSITORY / "scripts/lab", command, "--name", self.name, *arguments]
+        return subprocess.run(line, cwd=REPOSITORY, text=True, stdin=subprocess.DEVNULL, **options)
+
+    def start(self, *options: str):
+        """Boots it; an old one of this name is stopped before, its state forgotten."""
+        self.stop()
+        (self.home / "state.img").unlink(missing_ok=True)
+        self.script("start", *options, check=True)
+
+    def stop(self):
+        """Powers it off, if it runs."""
+        self.script("stop", check=True)
+
+    def run(self, *command: str, seconds: int = PATIENCE) -> str:
+        """Runs a command inside; its output, or the failure with what it said."""
+        done = self.script("exec", "--seconds", str(seconds), "--", *command, capture_output=True)
+        if done.returncode != 0:
+            raise AssertionError(
+                f"in the lab, {' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
+    def shell(self, script: str, seconds: int = PATIENCE) -> str:
+        """The same for a line of shell."""
+        return self.run("sh", "-euc", script, seconds=seconds)
