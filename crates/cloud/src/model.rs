@@ -510,6 +510,13 @@ pub enum Direction {
     Egress,
 }
 
+impl Image {
+    /// The size of the smallest volume that holds its disk, in GiB.
+    pub fn least_gib(&self) -> u32 {
+        u32::try_from(self.bytes.div_ceil(1 << 30)).unwrap_or(u32::MAX).max(1)
+    }
+}
+
 macro_rules! rows {
     ($($variant:ident($id:ident) $field:ident $(tags $tags:ident)?;)*) => {
         /// The name of a row.

@@ -57,7 +57,7 @@ pub(crate) fn address_of_public_host(label: &str) -> Option<Ipv4Addr> {
 }
 
 /// The partition a region belongs to: `aws`, `aws-cn` or `aws-us-gov`.
-pub(crate) fn partition(region: &str) -> &'static str {
+pub fn partition(region: &str) -> &'static str {
     match region {
         r if r.starts_with("cn-") => "aws-cn",
         r if r.starts_with("us-gov-") => "aws-us-gov",

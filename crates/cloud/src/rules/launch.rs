@@ -23,8 +23,8 @@ use crate::tx::Tx;
 /// Volumes of an instance at most (AWS, *Amazon EBS volume limits*: 28 attachments, one of which
 /// is the network interface).
 pub const MAX_VOLUMES: usize = 27;
-/// Bytes of a GiB.
-const GIB: u64 = 1 << 30;
+/// Security groups of an interface at most (AWS, *Amazon VPC quotas*).
+pub const MAX_GROUPS: usize = 5;
 
 /// The command: how many of what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -272,6 +272,10 @@ fn check_groups(tx: &Tx<'_>, launch: &Launch, subnet: &Subnet) -> Result<BTreeSe
     if groups.is_empty() {
         groups.insert(group_by_name(tx, subnet.vpc, "default")?);
     }
+    if groups.len() > MAX_GROUPS {
+        let text = format!("An interface can be in {MAX_GROUPS} security groups, not {}", groups.len());
+        return Err(Refusal::new(Reason::LimitExceeded(Kind::Group), text));
+    }
     Ok(groups)
 }
 
@@ -342,7 +346,7 @@ fn check_volumes(image: &Image, devices: &[BlockDevice]) -> Result<Vec<NewVolume
 }
 
 fn root_volume(image: &Image, mapping: Option<&BlockDevice>) -> Result<NewVolume, Refusal> {
-    let least = u32::try_from(image.bytes.div_ceil(GIB)).unwrap_or(u32::MAX).max(1);
+    let least = image.least_gib();
     let plain = BlockDevice {
         device: image.root_device.clone(),
         gib: None,
