@@ -250,6 +250,7 @@ fn a_signature_that_is_not_in_order_is_refused() {
         ("Credential=", "Crudential="),
         ("Signature=", "Credential=x, Signature="),
         ("/aws4_request", ""),
+        (KEY, ""),
         ("content-type;host", "host;content-type"),
         ("content-type;host", "Content-Type;host"),
         ("content-type;", "content-type;content-type;"),

@@ -174,6 +174,7 @@ fn a_request_that_cannot_be_obeyed_is_refused_as_ec2_does() {
         (&format!("{RUN}&ImageID=ami-1"), "UnknownParameter", "ImageID"),
         (&format!("{RUN}&imageId=ami-1"), "UnknownParameter", "imageId"),
         (&format!("{RUN}&Filter=x"), "UnknownParameter", "Filter"),
+        ("Action=DescribeVpcs&Version=2016-11-15&Filter.1=x", "UnknownParameter", "Filter.1 is"),
         (&format!("{RUN}&SecurityGroupId=sg-1"), "UnknownParameter", "SecurityGroupId"),
         (&format!("{RUN}&SecurityGroupId.0=sg-1"), "UnknownParameter", "SecurityGroupId.0"),
         (&format!("{RUN}&SecurityGroupId.01=sg-1"), "UnknownParameter", "SecurityGroupId.01"),
@@ -226,6 +227,13 @@ fn a_request_that_cannot_be_obeyed_is_refused_as_ec2_does() {
         assert_eq!((error.code(), error.status()), (code, 400), "{body}: {error}");
         assert!(error.message().contains(says), "{body}: {error}");
     }
+}
+
+#[test]
+fn a_refusal_quotes_no_more_than_the_beginning_of_a_value() {
+    let body = format!("Action=DescribeVpcs&Version=2016-11-15&MaxResults={}", "é".repeat(5000));
+    let error = Call::decode(parameters(&body)).unwrap_err();
+    assert!(error.message().contains(&format!("({})", "é".repeat(100))), "{error}");
 }
 
 #[test]

@@ -169,6 +169,7 @@ mod tests {
             "<a>&unknown;</a>",
             "<a>&#0;</a>",
             "<a>&#xd800;</a>",
+            "<!DOCTYPE a><a/>",
             "<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>",
         ] {
             assert!(matches!(Document::parse(text), Err(XmlError::Malformed(_))), "{text}");
