@@ -6,7 +6,8 @@ mod common;
 
 use common::{Chance, Random};
 use ec2::actions::{
-    About, Action, Call, Handler, Visitor, read_response, reference, visit, write_request, write_response,
+    About, Action, Call, Handler, Visitor, read_response, reference, service_of, visit, write_request,
+    write_response,
 };
 use ec2::query::{Parameters, decode, encode};
 use ec2::specimen::{Full, fill};
@@ -152,6 +153,27 @@ fn an_answer_is_in_the_namespace_of_the_version_that_was_asked() {
         let document = at_once(Call::decode(parameters(body)).unwrap().answer(&Sample, "id")).unwrap();
         let content = document.strip_prefix("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n").unwrap();
         assert!(content.starts_with(begins), "{content}");
+    }
+}
+
+#[test]
+fn an_answer_to_another_action_is_not_read() {
+    use ec2::shapes::instances::{StartInstancesRequest, StopInstancesRequest};
+    let answer = fill(&mut Full).unwrap();
+    let document = write_response::<StartInstancesRequest>(&answer, Version::EC2, "id").unwrap();
+    assert_eq!(read_response::<StartInstancesRequest>(&document), Ok(answer));
+    assert!(read_response::<StopInstancesRequest>(&document).is_err());
+}
+
+#[test]
+fn the_version_tells_the_service() {
+    for (body, service) in [
+        ("Version=2011-06-15", Service::Sts),
+        ("Version=2016-11-15", Service::Ec2),
+        ("Version=1999-01-01", Service::Ec2),
+        ("", Service::Ec2),
+    ] {
+        assert_eq!(service_of(&parameters(body)), service, "{body}");
     }
 }
 
