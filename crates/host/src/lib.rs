@@ -139,6 +139,11 @@ impl Error {
         Self { what: what.into(), kind: ErrorKind::Passing, source: Some(source.into()) }
     }
 
+    /// An error that stays until something else is asked for.
+    pub fn lasting(what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { what: what.into(), kind: ErrorKind::Lasting, source: Some(source.into()) }
+    }
+
     /// An error without a further cause.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         Self { what: what.into(), kind, source: None }

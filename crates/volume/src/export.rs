@@ -11,10 +11,10 @@ use crate::volume::{Place, Volume};
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// It could not be opened.
-    #[error("could not open the volume to export")]
+    #[error("Could not open the volume to export")]
     Open(#[from] OpenError),
     /// It could not be read, or the file not be written.
-    #[error("could not copy the volume")]
+    #[error("Could not copy the volume")]
     Copy(#[from] io::Error),
 }
 

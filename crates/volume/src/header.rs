@@ -46,7 +46,7 @@ struct Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum BadMap {
     /// The file ends within its header or its table.
-    #[error("the map has {found} bytes and should have {expected}: it was cut off")]
+    #[error("The map has {found} bytes and should have {expected}: it was cut off")]
     CutOff {
         /// Bytes it has.
         found: u64,
@@ -54,13 +54,13 @@ pub enum BadMap {
         expected: u64,
     },
     /// No header.
-    #[error("the map does not begin with a volume's header")]
+    #[error("The map does not begin with a volume's header")]
     NoHeader(#[source] Option<serde_json::Error>),
     /// A header of another version.
-    #[error("the map is of version {0}, and this build reads version {VERSION}")]
+    #[error("The map is of version {0}, and this build reads version {VERSION}")]
     Version(u32),
     /// A header that contradicts itself.
-    #[error("the map's header says what cannot be: {0}")]
+    #[error("The map's header says what cannot be: {0}")]
     Impossible(String),
 }
 
@@ -153,25 +153,25 @@ mod tests {
             r#"{"format":"cumulet-volume","version":1,"block_bytes":4096,"bytes":4096,"base_bytes":1}"#;
         assert!(Header::parse(&page(&format!("{good}\n"))).is_ok());
         for (lie, sentence) in [
-            (String::new(), "the map does not begin with a volume's header"),
-            ("QFI\u{fb}".to_owned(), "the map does not begin with a volume's header"),
-            (good.replace("cumulet", "other"), "the map does not begin with a volume's header"),
-            (good.replace("\"bytes\":4096", "\"bytes\":-1"), "the map does not begin with a volume's header"),
+            (String::new(), "The map does not begin with a volume's header"),
+            ("QFI\u{fb}".to_owned(), "The map does not begin with a volume's header"),
+            (good.replace("cumulet", "other"), "The map does not begin with a volume's header"),
+            (good.replace("\"bytes\":4096", "\"bytes\":-1"), "The map does not begin with a volume's header"),
             (
                 good.replace("\"version\":1", "\"version\":2"),
-                "the map is of version 2, and this build reads version 1",
+                "The map is of version 2, and this build reads version 1",
             ),
             (
                 good.replace("\"block_bytes\":4096", "\"block_bytes\":0"),
-                "the map's header says what cannot be: blocks of 0 bytes",
+                "The map's header says what cannot be: blocks of 0 bytes",
             ),
             (
                 good.replace("\"bytes\":4096", "\"bytes\":18446744073709551104"),
-                "the map's header says what cannot be: a volume of 18446744073709551104 bytes",
+                "The map's header says what cannot be: a volume of 18446744073709551104 bytes",
             ),
             (
                 good.replace("\"base_bytes\":1", "\"base_bytes\":4097"),
-                "the map's header says what cannot be: a volume of 4096 bytes over a base of 4097",
+                "The map's header says what cannot be: a volume of 4096 bytes over a base of 4097",
             ),
         ] {
             assert_eq!(Header::parse(&page(&format!("{lie}\n"))).unwrap_err().to_string(), sentence, "{lie}");

@@ -42,7 +42,7 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// One of the files could not be opened or locked.
-    #[error("could not open the volume's part \"{name}\"")]
+    #[error("Could not open the volume's part \"{name}\"")]
     Open {
         /// Which part.
         name: &'static str,
@@ -50,10 +50,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Someone else has it open for writing, or this was to write and someone else reads.
-    #[error("the volume is in use by another process")]
+    #[error("The volume is in use by another process")]
     InUse,
     /// One of the files could not be read.
-    #[error("could not read the volume's part \"{name}\"")]
+    #[error("Could not read the volume's part \"{name}\"")]
     Read {
         /// Which part.
         name: &'static str,
@@ -61,7 +61,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A file is not as long as the map says.
-    #[error("the volume's part \"{name}\" has {found} bytes and should have {expected}")]
+    #[error("The volume's part \"{name}\" has {found} bytes and should have {expected}")]
     Length {
         /// Which part.
         name: &'static str,
@@ -71,13 +71,13 @@ pub enum OpenError {
         expected: u64,
     },
     /// The map speaks of a base and there is none, or the reverse.
-    #[error("the volume's map {}", if *said { "needs a base and there is none" } else { "knows no base and there is one" })]
+    #[error("The volume's map {}", if *said { "needs a base and there is none" } else { "knows no base and there is one" })]
     Base {
         /// Whether the map says that there is a base.
         said: bool,
     },
     /// The map cannot be understood.
-    #[error("could not understand the volume's map")]
+    #[error("Could not understand the volume's map")]
     Map(#[from] BadMap),
 }
 
@@ -130,10 +130,10 @@ impl Parts {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// Such a volume cannot be.
-    #[error("such a volume cannot be")]
+    #[error("Such a volume cannot be")]
     Impossible(#[source] BadMap),
     /// One of its files could not be made.
-    #[error("could not make the volume's part \"{name}\"")]
+    #[error("Could not make the volume's part \"{name}\"")]
     Make {
         /// Which part.
         name: &'static str,

@@ -214,7 +214,7 @@ impl Volume {
         let mut failed = self.flush_failed.lock().unwrap_or_else(PoisonError::into_inner);
         if *failed {
             return Err(io::Error::other(
-                "an earlier flush of this volume failed, and what it held may be lost",
+                "An earlier flush of this volume failed, and what it held may be lost",
             ));
         }
         let result = self.flush_in_order();
@@ -240,7 +240,7 @@ impl Volume {
         let end = lengths.into_iter().try_fold(offset, |end, length| end.checked_add(length as u64));
         match end {
             Some(end) if end <= self.size() => Ok(offset..end),
-            _ => Err(io::Error::new(ErrorKind::InvalidInput, "the range reaches past the end of the volume")),
+            _ => Err(io::Error::new(ErrorKind::InvalidInput, "The range reaches past the end of the volume")),
         }
     }
 }

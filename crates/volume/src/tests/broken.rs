@@ -30,32 +30,32 @@ fn resize(folder: &Path, part: &str, bytes: u64) {
 fn broken_files_are_named() {
     let cases: [Case; 8] = [
         ("fine", |_| {}),
-        ("the volume's part \"data\" has 100 bytes and should have 65536", |folder| {
+        ("The volume's part \"data\" has 100 bytes and should have 65536", |folder| {
             resize(folder, DATA, 100)
         }),
-        ("the volume's part \"base\" has 1 bytes and should have 9000", |folder| {
+        ("The volume's part \"base\" has 1 bytes and should have 9000", |folder| {
             fs::remove_file(folder.join(BASE)).unwrap();
             fs::write(folder.join(BASE), [0]).unwrap();
         }),
         (
-            "could not understand the volume's map: the map has 5000 bytes and should have 8192: it was cut off",
+            "Could not understand the volume's map: The map has 5000 bytes and should have 8192: it was cut off",
             |folder| {
                 resize(folder, MAP, 5000);
             },
         ),
         (
-            "could not understand the volume's map: the map has 7 bytes and should have 4096: it was cut off",
+            "Could not understand the volume's map: The map has 7 bytes and should have 4096: it was cut off",
             |folder| {
                 resize(folder, MAP, 7);
             },
         ),
-        ("could not understand the volume's map: the map does not begin with a volume's header", |folder| {
+        ("Could not understand the volume's map: The map does not begin with a volume's header", |folder| {
             fs::write(folder.join(MAP), [0; 8192]).unwrap();
         }),
-        ("the volume's map needs a base and there is none", |folder| {
+        ("The volume's map needs a base and there is none", |folder| {
             fs::remove_file(folder.join(BASE)).unwrap()
         }),
-        ("could not open the volume's part \"data\": No such file or directory (os error 2)", |folder| {
+        ("Could not open the volume's part \"data\": No such file or directory (os error 2)", |folder| {
             fs::remove_file(folder.join(DATA)).unwrap();
         }),
     ];
@@ -75,7 +75,7 @@ fn a_volume_that_cannot_be_is_not_made() {
     for (bytes, base) in [(0, None), (513, None), (1 << 60, None), (8192, Some(folder.join("image")))] {
         assert_eq!(
             create(&folder, bytes, base.as_deref()).unwrap_err().to_string(),
-            "such a volume cannot be"
+            "Such a volume cannot be"
         );
     }
     assert!(!folder.join(DATA).exists());

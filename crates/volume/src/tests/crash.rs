@@ -34,7 +34,7 @@ fn after_a_failed_flush_every_later_one_fails() {
     disk.power_for(0);
     assert!(volume.flush().is_err());
     disk.power_for(i64::MAX);
-    assert!(volume.flush().unwrap_err().to_string().starts_with("an earlier flush"));
+    assert!(volume.flush().unwrap_err().to_string().starts_with("An earlier flush"));
 }
 
 #[test]

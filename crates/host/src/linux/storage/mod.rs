@@ -1,1 +1,228 @@
-//! Images and volumes as files.
+//! Images and volumes as files in the state folder.
+//!
+//! ```text
+//! STATE/
+//!   images/ami-…/disk.raw     the disk, sparse, never written again
+//!   images/ami-…/facts.json   what was learned of it at import (spec::storage::ImageFacts)
+//!   volumes/vol-…/            data, map and base; see the volume crate. base is another name (hard link) of an image's disk.raw
+//!   kernels/DIGEST            an unpacked kernel, by the SHA-256 of the file it came out of
+//!   scratch/                  where files without a name are made; always empty to the eye
+//!   …/*.partial               being made or taken away; cleared at the next start
+//! ```
+//!
+//! What must hold:
+//! - A folder with its final name is whole: everything in it was durable before the rename that gave it the name.
+//! - Making a volume takes the same time whatever its size, and whatever its image's.
+//! - No image's disk is ever written, so any number of volumes share its pages in memory.
+
+pub mod boot;
+mod image;
+mod kernel;
+mod kernels;
+mod qcow2;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use spec::ids::{ImageId, VolumeId};
+use spec::observed::{Observed, Scope};
+use spec::steps::Resource;
+use spec::storage::{ImageFacts, Volume as Wanted};
+use volume::{Access, OpenError, Parts, Volume};
+
+pub use self::boot::{BootError, FileError};
+pub use self::image::ImportError;
+pub use self::kernel::KernelError;
+pub use self::kernels::KernelsError;
+pub use self::qcow2::Qcow2Error;
+
+use self::kernels::Kernels;
+use super::sys::files;
+use crate::{Error, ErrorKind};
+
+/// The images and volumes of this machine.
+pub struct Storage {
+    images: PathBuf,
+    volumes: PathBuf,
+    scratch: PathBuf,
+    kernels: Kernels,
+}
+
+/// What a machine boots, as descriptors to hand on.
+#[derive(Debug)]
+pub struct BootFiles {
+    /// The kernel, unpacked where that is possible, to read.
+    pub kernel: File,
+    /// The initial RAM disk, to read.
+    pub initrd: Option<File>,
+    /// The kernel's command line.
+    pub command_line: String,
+}
+
+impl Storage {
+    /// The storage in a state folder, which is made where it is not there. What an earlier process left half made is cleared, so
+    /// only one process may do this at a time.
+    pub fn open(state: &Path) -> Result<Self, Error> {
+        let folder = |name: &str| state.join(name);
+        let storage = Self {
+            images: folder("images"),
+            volumes: folder("volumes"),
+            scratch: folder("scratch"),
+            kernels: Kernels::new(folder("kernels")),
+        };
+        for name in ["images", "volumes", "scratch", "kernels"] {
+            let folder = folder(name);
+            prepare(&folder)
+                .map_err(|error| Error::passing(format!("Could not prepare {}", folder.display()), error))?;
+        }
+        Ok(storage)
+    }
+
+    /// Adds the images and volumes within `scope` that are whole to `observed`.
+    pub fn observe(&self, scope: &Scope, observed: &mut Observed) -> Result<(), Error> {
+        let volumes = whole(&self.volumes)?.filter(|id| scope.covers(Resource::Volume(*id)));
+        observed.volumes.extend(volumes);
+        observed.images.extend(whole(&self.images)?.filter(|id| scope.covers(Resource::Image(*id))));
+        Ok(())
+    }
+
+    /// Makes a volume, if it is not there.
+    pub fn create_volume(&self, wanted: &Wanted) -> Result<(), Error> {
+        let folder = self.volume(wanted.id);
+        if folder.exists() {
+            return Ok(());
+        }
+        let what = || format!("Could not make volume {}", wanted.id);
+        let base = wanted.base.map(|image| self.image(image).join(image::DISK));
+        if let Some((image, base)) = wanted.base.zip(base.as_ref())
+            && !base.exists()
+        {
+            return Err(Error::new(ErrorKind::NotFound, format!("{}: image {image} is not here", what())));
+        }
+        let made = files::partial(&folder);
+        files::remove_half_made(&made)
+            .and_then(|()| files::make_folder(&made))
+            .map_err(|error| Error::passing(what(), error))?;
+        volume::create(&made, wanted.bytes, base.as_deref()).map_err(|error| match error {
+            volume::CreateError::Impossible(_) => Error::lasting(what(), error),
+            volume::CreateError::Make { .. } => Error::passing(what(), error),
+        })?;
+        files::commit_folder(&made, &folder).map_err(|error| Error::passing(what(), error))
+    }
+
+    /// Takes a volume away, unless someone has it open.
+    pub fn remove_volume(&self, id: VolumeId) -> Result<(), Error> {
+        let folder = self.volume(id);
+        let what = || format!("Could not remove volume {id}");
+        // One that is damaged goes too.
+        let _parts = match Parts::open(&folder, Access::Write) {
+            Err(error @ OpenError::InUse) => return Err(Error::passing(what(), error)),
+            parts => parts.ok(),
+        };
+        files::remove_folder(&folder).map_err(|error| Error::passing(what(), error))
+    }
+
+    /// Takes an image away. Volumes that began as it keep its disk under their own name.
+    pub fn remove_image(&self, id: ImageId) -> Result<(), Error> {
+        files::remove_folder(&self.image(id))
+            .map_err(|error| Error::passing(format!("Could not remove image {id}"), error))
+    }
+
+    /// See [`crate::Host::staging_file`].
+    pub fn staging_file(&self) -> Result<File, Error> {
+        files::unnamed(&self.scratch).map_err(|error| {
+            let what = format!("Could not make a file without a name in {}", self.scratch.display());
+            Error::passing(what, error)
+        })
+    }
+
+    /// See [`crate::Host::import_image`]. An image that is there already is not looked at again.
+    pub fn import_image(
+        &self,
+        id: ImageId,
+        disk: File,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<ImageFacts, Error> {
+        let folder = self.image(id);
+        let passing = |error| Error::passing(format!("Could not import image {id}"), error);
+        if folder.exists() {
+            return image::facts(&folder).map_err(passing);
+        }
+        let made = files::partial(&folder);
+        files::remove_half_made(&made).and_then(|()| files::make_folder(&made)).map_err(passing)?;
+        let imported = image::import(disk, &made, &self.scratch, progress).map_err(|error| {
+            let what = format!("Could not import image {id}");
+            if error.is_lasting() { Error::lasting(what, error) } else { Error::passing(what, error) }
+        });
+        match imported {
+            Ok(facts) => {
+                files::commit_folder(&made, &folder).map_err(passing)?;
+                Ok(facts)
+            }
+            Err(error) => {
+                // Whether this works or not, the next start clears it; the first error is the one to tell.
+                let _ = files::remove_half_made(&made);
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens a volume's files and locks the volume, for as long as any copy of the descriptors is open.
+    pub fn open_volume(&self, id: VolumeId, access: Access) -> Result<Parts, Error> {
+        Parts::open(&self.volume(id), access)
+            .map_err(|error| Error::passing(format!("Could not open volume {id}"), error))
+    }
+
+    /// What a machine boots whose root disk is this volume.
+    pub fn boot_files(&self, id: VolumeId, parts: &Parts) -> Result<BootFiles, Error> {
+        let passing = |error| Error::passing(format!("Could not read what volume {id} boots"), error);
+        let (kernel, initrd) = (self.staging_file()?, self.staging_file()?);
+        let volume = Volume::open(parts.try_clone().map_err(passing)?, Access::Read)
+            .map_err(|error| Error::passing(format!("Could not open volume {id}"), error))?;
+        let disk: Arc<dyn boot::Disk> = Arc::new(volume);
+        let unbootable = |error| Error::lasting(format!("Volume {id} cannot be booted"), error);
+        let found = boot::read(&disk, &kernel, &initrd).map_err(|error| match error {
+            BootError::Disk(_) => Error::passing(format!("Could not read volume {id}"), error),
+            _ => Error::lasting(format!("Volume {id} cannot be booted"), error),
+        })?;
+        let facts = kernel::recognise(&kernel).map_err(unbootable)?;
+        let kernel = files::read_only(&kernel).map_err(passing)?;
+        let kernel = self.kernels.ready(kernel, &facts).map_err(|error| match error {
+            KernelsError::Kernel(error) => unbootable(error),
+            KernelsError::Keep { .. } => {
+                Error::passing(format!("Could not unpack the kernel of volume {id}"), error)
+            }
+        })?;
+        let initrd = found.has_initrd.then(|| files::read_only(&initrd)).transpose().map_err(passing)?;
+        Ok(BootFiles { kernel, initrd, command_line: found.command_line })
+    }
+
+    fn image(&self, id: ImageId) -> PathBuf {
+        self.images.join(id.to_string())
+    }
+
+    fn volume(&self, id: VolumeId) -> PathBuf {
+        self.volumes.join(id.to_string())
+    }
+}
+
+/// Makes a folder if need be, and clears what is half made in it.
+fn prepare(folder: &Path) -> std::io::Result<()> {
+    files::make_folder(folder)?;
+    for name in files::names(folder)? {
+        let path = folder.join(name);
+        if files::is_partial(&path) {
+            files::remove_half_made(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The ids that are names in a folder.
+fn whole<Id: FromStr>(folder: &Path) -> Result<impl Iterator<Item = Id>, Error> {
+    let names = files::names(folder)
+        .map_err(|error| Error::passing(format!("Could not look into {}", folder.display()), error))?;
+    Ok(names.into_iter().filter_map(|name| name.parse().ok()))
+}

@@ -1,4 +1,5 @@
 //! Thin, safe functions over the kernel: the only place of this crate with unsafe code.
 
+pub mod files;
 pub mod netns;
 pub mod tap;
