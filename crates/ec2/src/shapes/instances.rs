@@ -569,3 +569,16 @@ pub struct GetConsoleOutputResponse {
     /// What the serial port said last.
     pub output: Blob,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_ec2s_numbers() {
+        use InstanceStateName::{Pending, Running, ShuttingDown, Stopped, Stopping, Terminated};
+        let codes = [Pending, Running, ShuttingDown, Terminated, Stopping, Stopped]
+            .map(|name| InstanceState::from(name).code);
+        assert_eq!(codes, [0, 16, 32, 48, 64, 80]);
+    }
+}
