@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host::linux::network::Networks;
 use host::linux::sys::netns::Namespace;
@@ -46,7 +46,22 @@ impl LinuxGuest {
         fcntl(&inner, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
         carry(inner.try_clone().unwrap(), outer.try_clone().unwrap());
         carry(outer, inner);
-        Self { address, namespace }
+        let guest = Self { address, namespace };
+        guest.wait_for_link();
+        guest
+    }
+
+    /// See the raw guest's: until the link is noticed, frames are lost.
+    fn wait_for_link(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let known = || self.run(|| sh("ip neighbour show dev eth0")).contains("lladdr");
+        let [a, b, c, _] = self.address.octets();
+        let socket = self.udp(1);
+        while !known() {
+            assert!(Instant::now() < deadline, "the router does not answer {}", self.address);
+            socket.send_to(b"", (Ipv4Addr::new(a, b, c, 1), 9)).unwrap();
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Does something inside the guest.

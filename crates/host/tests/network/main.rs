@@ -8,3 +8,9 @@ mod raw;
 mod world;
 
 mod flows;
+mod gateway;
+mod groups;
+mod host_changes;
+mod repair;
+mod snapshot;
+mod spoofing;

@@ -58,7 +58,21 @@ impl RawGuest {
                 }
             }
         });
-        Self { mac: interface.mac, address: interface.addresses[0], tap, frames }
+        let guest = Self { mac: interface.mac, address: interface.addresses[0], tap, frames };
+        guest.wait_for_link();
+        guest
+    }
+
+    /// The kernel takes up to a second to notice that a TAP was opened, and until then loses its frames.
+    fn wait_for_link(&self) {
+        let [a, b, c, _] = self.address.octets();
+        let router = Ipv4Addr::new(a, b, c, 1);
+        let deadline = Instant::now() + PATIENCE;
+        while self.frames.try_iter().next().is_none() {
+            assert!(Instant::now() < deadline, "the router does not answer {}", self.address);
+            self.send(&arp_request(self.mac, self.mac, self.address, router));
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Sends a frame, whatever it says.
@@ -85,9 +99,9 @@ impl RawGuest {
         })
     }
 
-    /// The next frame that carries ARP or IPv4.
+    /// The next frame, answers to ARP aside.
     pub(crate) fn next(&self) -> Seen {
-        self.wait_for(|seen| (!matches!(seen, Seen::Other(_))).then(|| seen.clone()))
+        self.wait_for(|seen| (!is_arp_answer(seen)).then(|| seen.clone()))
     }
 
     /// The first frame from now on that is what is wanted; others are passed over.
@@ -107,10 +121,14 @@ impl RawGuest {
         }
     }
 
-    /// Whatever has come and was not looked at.
+    /// Whatever has come and was not looked at, answers to ARP aside.
     pub(crate) fn leftovers(&self) -> Vec<Seen> {
-        self.frames.try_iter().map(|frame| read(&frame)).collect()
+        self.frames.try_iter().map(|frame| read(&frame)).filter(|seen| !is_arp_answer(seen)).collect()
     }
+}
+
+fn is_arp_answer(seen: &Seen) -> bool {
+    matches!(seen, Seen::Arp { operation: 2, .. })
 }
 
 pub(crate) fn ethernet(to: Mac, from: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {

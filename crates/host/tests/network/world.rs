@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use host::linux::network::Networks;
+use host::linux::sys::netns::Namespace;
 use ipnet::Ipv4Net;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -66,7 +67,8 @@ pub(crate) fn sh(script: &str) -> String {
 
 /// The same inside a VPC.
 pub(crate) fn sh_in(vpc: VpcId, script: &str) -> String {
-    sh(&format!("ip netns exec {} sh -ec '{script}'", spec::names::namespace(vpc)))
+    let namespace = Namespace::open(&spec::names::namespace(vpc)).unwrap().expect("the VPC has a namespace");
+    namespace.run(|| sh(script)).unwrap()
 }
 
 /// Everything there is of our networks.

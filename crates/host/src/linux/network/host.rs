@@ -10,7 +10,6 @@
 //!
 //! What must hold: all uplinks of a host have the same pool of public addresses.
 
-use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};

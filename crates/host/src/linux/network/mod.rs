@@ -118,8 +118,8 @@ impl Networks {
         })
     }
 
-    /// Opens a queue of an interface's TAP, for a machine. Each frame is preceded by a virtio-net header (`IFF_VNET_HDR`);
-    /// reads and writes do not block. A machine with several queues calls this for each (`IFF_MULTI_QUEUE`).
+    /// Opens an interface's TAP, for a machine. Each frame is preceded by a virtio-net header (`IFF_VNET_HDR`); reads
+    /// and writes do not block. Fails while another holds it open: two machines never share an interface.
     pub fn open_tap(&self, vpc: VpcId, interface: InterfaceId) -> Result<OwnedFd, Error> {
         let name = names::tap(interface);
         inside(&namespace(vpc)?, || {

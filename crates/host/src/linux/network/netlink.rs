@@ -183,10 +183,8 @@ impl Netlink {
     /// port, and a port's address is what we say, not what it sends from.
     pub(super) fn put_port(&self, link: &Link, bridge: &Link) -> Result<(), Error> {
         let what = || format!("Could not attach link {} to bridge {}", link.name, bridge.name);
-        if link.bridge != Some(bridge.index) {
-            let attach = LinkUnspec::new_with_index(link.index).controller(bridge.index).mtu(MTU).build();
-            self.change(attach, what)?;
-        }
+        let attach = LinkUnspec::new_with_index(link.index).controller(bridge.index).mtu(MTU).build();
+        self.change(attach, what)?;
         let port =
             LinkBridgePort::new(link.index).isolated(true).learning(false).flood(false).mcast_flood(false);
         self.change(port.build(), what)

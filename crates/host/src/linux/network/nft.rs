@@ -9,6 +9,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use nftables::expr::{
     CT, CTDir, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, Range, SetItem,
@@ -145,8 +147,9 @@ impl Transaction {
     }
 
     fn command(&mut self, command: &NfCmd<'_>) {
-        // The crate's types hold nothing that JSON cannot say.
-        self.0.extend(serde_json::to_value(command).ok());
+        self.0.push(
+            serde_json::to_value(command).expect("the crate's types hold nothing that JSON cannot say"),
+        );
     }
 
     /// Does it, in the calling thread's namespace.
@@ -154,11 +157,27 @@ impl Transaction {
         if self.0.is_empty() {
             return Ok(());
         }
-        let document = json!({"nftables": self.0}).to_string();
-        match helper::apply_ruleset_raw(&document, DEFAULT_NFT, DEFAULT_ARGS) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Error::passing(what, Refused::from(error))),
+        let document = json!({ "nftables": self.0 }).to_string();
+        apply(&document).map_err(|refused| Error::passing(what, refused))
+    }
+}
+
+/// Gives a document to `nft`. (The crate's own function would leave nft's complaints on our standard error.)
+fn apply(document: &str) -> Result<(), Refused> {
+    let mut nft = Command::new("nft")
+        .args(["-j", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(Refused::NotRun)?;
+    let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(document.as_bytes()));
+    let output = nft.wait_with_output().map_err(Refused::NotRun)?;
+    match written {
+        _ if !output.status.success() => {
+            Err(Refused::Said(first_complaint(&String::from_utf8_lossy(&output.stderr))))
         }
+        other => other.map_err(Refused::NotRun),
     }
 }
 

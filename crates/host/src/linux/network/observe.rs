@@ -11,7 +11,6 @@ use super::host::{HostSide, HostView};
 use super::interface::Surroundings;
 use super::netlink::Netlink;
 use super::pieces::Pieces;
-use super::rules::ingress;
 use super::seal::Seal;
 use super::unname::interface_of_tap;
 use super::vpc::{self, Found};

@@ -21,7 +21,7 @@ use ipnet::Ipv4Net;
 use nftables::types::NfFamily;
 use spec::ids::{SubnetId, VpcId};
 use spec::machine::Mac;
-use spec::network::{Network, Subnet, Target, Uplink};
+use spec::network::{Network, Subnet, Target};
 use spec::{Fingerprint, names};
 
 use super::host::{HostSide, HostView};
