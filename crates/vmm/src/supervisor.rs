@@ -51,6 +51,7 @@ impl Supervisor {
                 Err(error) => return (error.reason(), chain(&error)),
             };
             let next = self.watch(&machine);
+            timeline::mark("machine ran");
             drop(machine);
             timeline::mark("machine taken apart");
             // What it said after its end is about a machine that is no more.

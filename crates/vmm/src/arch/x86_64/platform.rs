@@ -19,8 +19,11 @@ pub(crate) struct Platform {
     /// The serial console.
     pub(crate) serial: Arc<Serial<Output>>,
     /// The power button.
-    pub(crate) power: Arc<PowerRegisters<Box<dyn Fn(Wish) + Send + Sync>>>,
+    pub(crate) power: Arc<PowerRegisters<Wished>>,
 }
+
+/// Called when the guest wishes to be off or to begin anew.
+type Wished = Box<dyn Fn(Wish) + Send + Sync>;
 
 /// Why the platform could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +52,7 @@ impl Platform {
         ports.insert(u64::from(SERIAL_PORT), serial::LEN, serial.clone())?;
 
         let (off, reset) = (tell(|| Event::Guest(Guest::Off)), tell(|| Event::Guest(Guest::Reset)));
-        let wished: Box<dyn Fn(Wish) + Send + Sync> = Box::new(move |wish| match wish {
+        let wished: Wished = Box::new(move |wish| match wish {
             Wish::Off => off(),
             Wish::Reset => reset(),
         });
