@@ -1,0 +1,6 @@
+//! The monitor as a whole, on this machine's KVM: guests of a few instructions, started by hand and launched. Where there is no
+//! KVM each test says so and passes.
+
+mod guests;
+mod launched;
+mod support;
