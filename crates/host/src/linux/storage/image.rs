@@ -12,6 +12,7 @@ use volume::sparse;
 
 use super::boot::{self, BootError, RawDisk};
 use super::kernel::{self, Kernel, KernelError};
+use super::kernels::{Kernels, KernelsError};
 use super::qcow2::{self, Qcow2, Qcow2Error};
 use crate::linux::sys::files;
 
@@ -65,6 +66,9 @@ pub enum ImportError {
     /// Its kernel is none.
     #[error("The disk's kernel cannot be booted")]
     Kernel(#[from] KernelError),
+    /// Its kernel could not be unpacked.
+    #[error(transparent)]
+    Kernels(#[from] KernelsError),
     /// The files of the image could not be made.
     #[error("Could not make the image's files")]
     Files(#[from] io::Error),
@@ -76,6 +80,7 @@ impl ImportError {
         match self {
             Self::NoDisk(_) | Self::Size(_) | Self::Boot(_) | Self::Kernel(_) => true,
             Self::Qcow2(error) => !matches!(error, Qcow2Error::Copy(_)),
+            Self::Kernels(error) => matches!(error, KernelsError::Kernel(_)),
             Self::NoRoom { .. } | Self::Files(_) => false,
         }
     }
@@ -87,11 +92,13 @@ enum Source {
     Qcow2(Qcow2),
 }
 
-/// Makes an image's files in `folder`, which is empty, and says what was learned. `scratch` is a folder for files without a name.
+/// Makes an image's files in `folder`, which is empty, and says what was learned. The image's kernel is unpacked and kept, so that
+/// the first start need not. `scratch` is a folder for files without a name.
 pub(super) fn import(
     disk: File,
     folder: &Path,
     scratch: &Path,
+    kernels: &Kernels,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ImageFacts, ImportError> {
     let source = Source::of(disk)?;
@@ -105,18 +112,20 @@ pub(super) fn import(
     to.set_permissions(Permissions::from_mode(0o400))?;
     to.sync_all()?;
 
-    let facts = prove(folder, bytes, scratch)?;
+    let facts = prove(folder, bytes, scratch, kernels)?;
     files::write_whole(&folder.join(FACTS), &serde_json::to_vec_pretty(&facts).map_err(io::Error::from)?)?;
     Ok(facts)
 }
 
 /// Reads out of the disk what an instance would boot.
-fn prove(folder: &Path, bytes: u64, scratch: &Path) -> Result<ImageFacts, ImportError> {
+fn prove(folder: &Path, bytes: u64, scratch: &Path, kernels: &Kernels) -> Result<ImageFacts, ImportError> {
     let file = File::open(folder.join(DISK))?;
     let (kernel, initrd) = (files::unnamed(scratch)?, files::unnamed(scratch)?);
     let disk: Arc<dyn boot::Disk> = Arc::new(RawDisk { file, bytes });
     let found = boot::read(&disk, &kernel, &initrd)?;
-    let Kernel { architecture, release, .. } = kernel::recognise(&kernel)?;
+    let facts = kernel::recognise(&kernel)?;
+    kernels.ready(kernel, &facts)?;
+    let Kernel { architecture, release, .. } = facts;
     Ok(ImageFacts { bytes, architecture, kernel: release.or(found.release) })
 }
 

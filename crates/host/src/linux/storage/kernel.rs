@@ -91,13 +91,14 @@ pub(super) fn unpack(file: &File, packed: Range<u64>, to: &File) -> Result<bool,
 }
 
 fn copy(unpacked: impl Read, to: &File) -> io::Result<()> {
+    copy_bounded(unpacked, to, MOST_UNPACKED)
+}
+
+fn copy_bounded(unpacked: impl Read, to: &File, most: u64) -> io::Result<()> {
     let mut to = BufWriter::with_capacity(1 << 18, to);
-    let count = io::copy(&mut unpacked.take(MOST_UNPACKED + 1), &mut to)?;
+    let count = io::copy(&mut unpacked.take(most + 1), &mut to)?;
     to.flush()?;
-    match count {
-        0..=MOST_UNPACKED => Ok(()),
-        _ => Err(io::Error::other("It unpacks to more than any kernel has")),
-    }
+    if count > most { Err(io::Error::other("It unpacks to more than any kernel has")) } else { Ok(()) }
 }
 
 /// The beginning of a kernel's file.
@@ -291,5 +292,130 @@ impl<R: Read> Read for Lz4Blocks<R> {
         buffer[..count].copy_from_slice(&self.block[self.read..self.read + count]);
         self.read += count;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::linux::storage::testing::{Folder, bz_image, gzip, pvh_elf};
+
+    fn lz4(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = 0x184c_2102_u32.to_le_bytes().to_vec();
+        for block in bytes.chunks(LZ4_BLOCK) {
+            let block = lz4_flex::block::compress(block);
+            packed.extend_from_slice(&u32::try_from(block.len()).unwrap().to_le_bytes());
+            packed.extend_from_slice(&block);
+        }
+        packed
+    }
+
+    /// Unpacks a kernel; none where what comes out is not to be booted.
+    fn unpacked(folder: &Folder, image: &[u8]) -> Result<Option<Vec<u8>>, KernelError> {
+        let file = folder.file("image", image);
+        let packed = recognise(&file)?.packed.unwrap();
+        let to = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(folder.join("out"))
+            .unwrap();
+        let bootable = unpack(&file, packed, &to)?;
+        let mut bytes = Vec::new();
+        Part { file: &to, range: 0..u64::MAX }.read_to_end(&mut bytes).unwrap();
+        Ok(bootable.then_some(bytes))
+    }
+
+    #[test]
+    fn a_bz_image_is_unpacked_whatever_it_is_packed_with() {
+        let folder = Folder::new();
+        let elf = pvh_elf(LZ4_BLOCK + 5000, 7);
+        let zstd = ruzstd::encoding::compress_to_vec(&elf[..], ruzstd::encoding::CompressionLevel::Fastest);
+        for mut payload in [gzip(&elf), lz4(&elf), zstd] {
+            payload.extend_from_slice(&u32::try_from(elf.len()).unwrap().to_le_bytes());
+            let image = bz_image(&payload, "6.1.0-56-cloud-amd64");
+            let kernel = recognise(&folder.file("image", &image)).unwrap();
+            assert_eq!(kernel.architecture, Architecture::X86_64);
+            assert_eq!(kernel.release.as_deref(), Some("6.1.0-56-cloud-amd64"));
+            assert!(unpacked(&folder, &image).unwrap().as_deref() == Some(&elf[..]));
+        }
+    }
+
+    #[test]
+    fn xz_with_its_filter_for_x86_is_unpacked_but_no_kernel_is_in_it() {
+        // printf 'hello kernel' | xz --check=crc32 --x86 --lzma2=dict=1MiB
+        const HELLO: [u8; 80] = [
+            0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x01, 0x04, 0x00,
+            0x21, 0x01, 0x10, 0x00, 0x8b, 0x21, 0x6f, 0x49, 0x01, 0x00, 0x0b, 0x68, 0x65, 0x6c, 0x6c, 0x6f,
+            0x20, 0x6b, 0x65, 0x72, 0x6e, 0x65, 0x6c, 0x00, 0x2e, 0xc0, 0xe2, 0x2f, 0x00, 0x01, 0x20, 0x0c,
+            0xa2, 0xdd, 0xb4, 0xbc, 0x90, 0x42, 0x99, 0x0d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x01, 0x59, 0x5a,
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        let folder = Folder::new();
+        assert_eq!(unpacked(&folder, &bz_image(&HELLO, "6")).unwrap(), None);
+        assert_eq!(std::fs::read(folder.join("out")).unwrap(), b"hello kernel");
+    }
+
+    #[test]
+    fn kernels_for_arm64_are_known() {
+        let folder = Folder::new();
+        let mut image = vec![3; 5000];
+        image[56..60].copy_from_slice(b"ARM\x64");
+        let facts = recognise(&folder.file("image", &image)).unwrap();
+        assert_eq!(facts, Kernel { architecture: Architecture::Arm64, release: None, packed: None });
+        assert!(unpacked(&folder, &gzip(&image)).unwrap().as_deref() == Some(&image[..]));
+
+        let payload = gzip(&image);
+        let mut zboot = vec![0; 512];
+        zboot[..8].copy_from_slice(b"MZ\0\0zimg");
+        zboot[8..12].copy_from_slice(&512_u32.to_le_bytes());
+        zboot[12..16].copy_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
+        zboot[0x3c] = 128;
+        zboot[128..134].copy_from_slice(b"PE\0\0\x64\xaa");
+        zboot.extend_from_slice(&payload);
+        assert!(unpacked(&folder, &zboot).unwrap().as_deref() == Some(&image[..]));
+    }
+
+    #[test]
+    fn what_is_no_kernel_or_a_damaged_one_is_refused() {
+        let folder = Folder::new();
+        let unknown =
+            |bytes: &[u8]| matches!(recognise(&folder.file("image", bytes)), Err(KernelError::Unknown));
+        assert!(unknown(b"") && unknown(b"MZ") && unknown(&[0; 5000]) && unknown(b"\x7fELF\x02"));
+        let mut no_pvh = pvh_elf(5000, 0);
+        no_pvh[136] = 17;
+        assert!(unknown(&no_pvh));
+
+        let elf = pvh_elf(5000, 7);
+        assert_eq!(unpacked(&folder, &bz_image(&gzip(&no_pvh), "6")).unwrap(), None);
+        assert_eq!(unpacked(&folder, &bz_image(b"LZO, perhaps, or LZMA", "6")).unwrap(), None);
+        let mut random = 1_usize;
+        for good in [gzip(&elf), lz4(&elf)] {
+            for _ in 0..50 {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let mut bad = good.clone();
+                let at = 6 + (random >> 20) % (bad.len() - 6);
+                bad[at] ^= 1 << ((random >> 60) % 8);
+                // An error or another kernel, but no panic and no flood.
+                let _ = unpacked(&folder, &bz_image(&bad, "6"));
+            }
+        }
+        let mut outside = bz_image(&gzip(&elf), "6");
+        outside[0x24c..0x250].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(recognise(&folder.file("image", &outside)).unwrap().packed, None);
+    }
+
+    #[test]
+    fn a_bomb_is_stopped() {
+        let folder = Folder::new();
+        let to = File::create(folder.join("out")).unwrap();
+        let bomb = gzip(&[0; 10_000]);
+        assert!(copy_bounded(GzDecoder::new(&bomb[..]), &to, 10_000).is_ok());
+        let error = copy_bounded(GzDecoder::new(&bomb[..]), &to, 9_999).unwrap_err();
+        assert_eq!(error.to_string(), "It unpacks to more than any kernel has");
     }
 }

@@ -21,6 +21,11 @@ mod kernel;
 mod kernels;
 mod qcow2;
 
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -152,7 +157,7 @@ impl Storage {
         }
         let made = files::partial(&folder);
         files::remove_half_made(&made).and_then(|()| files::make_folder(&made)).map_err(passing)?;
-        let imported = image::import(disk, &made, &self.scratch, progress).map_err(|error| {
+        let imported = image::import(disk, &made, &self.scratch, &self.kernels, progress).map_err(|error| {
             let what = format!("Could not import image {id}");
             if error.is_lasting() { Error::lasting(what, error) } else { Error::passing(what, error) }
         });

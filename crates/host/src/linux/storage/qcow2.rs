@@ -268,3 +268,136 @@ fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> 
     }
     Ok(length)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::linux::storage::testing::Folder;
+
+    /// How a cluster of a test's image is stored.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Kind {
+        Absent,
+        Plain,
+        Zeros,
+        Packed,
+    }
+    use Kind::{Absent, Packed, Plain, Zeros};
+
+    /// An image of clusters of 512 bytes, and the disk that it holds. Cluster n is full of n + 1.
+    fn image(clusters: &[Kind], zstd: bool) -> (Vec<u8>, Vec<u8>) {
+        let (mut file, mut disk, mut table) = (vec![0; 3 * 512], Vec::new(), Vec::new());
+        for (number, kind) in clusters.iter().enumerate() {
+            let bytes = [u8::try_from(number + 1).unwrap(); 512];
+            let is_there = matches!(kind, Plain | Packed);
+            disk.extend_from_slice(if is_there { &bytes } else { &[0; 512] });
+            let packed = pack(&bytes, zstd);
+            table.push(match kind {
+                Absent => 0,
+                Zeros => file.len() as u64 | 1,
+                Plain => file.len() as u64 | 1 << 63,
+                // One further sector, and an offset in the middle of one.
+                Packed => COMPRESSED | 1 << 61 | (file.len() as u64 + 100),
+            });
+            let content: &[u8] = if *kind == Packed { &packed } else { &bytes };
+            file.resize(file.len() + if *kind == Packed { 100 } else { 0 }, 0);
+            file.extend_from_slice(content);
+            file.resize(file.len().next_multiple_of(512) + 512, 0);
+        }
+        file[..4].copy_from_slice(&MAGIC);
+        put(&mut file, 4, 3_u32.to_be_bytes());
+        put(&mut file, 20, 9_u32.to_be_bytes());
+        put(&mut file, 24, (disk.len() as u64).to_be_bytes());
+        put(&mut file, 36, 1_u32.to_be_bytes());
+        put(&mut file, 40, 512_u64.to_be_bytes());
+        put(&mut file, 512, (1024_u64 | 1 << 63).to_be_bytes());
+        if zstd {
+            put(&mut file, 72, OTHER_COMPRESSION.to_be_bytes());
+            file[104] = 1;
+        }
+        for (index, entry) in table.iter().enumerate() {
+            put(&mut file, 1024 + 8 * index, entry.to_be_bytes());
+        }
+        (file, disk)
+    }
+
+    fn pack(bytes: &[u8], zstd: bool) -> Vec<u8> {
+        if zstd {
+            return ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest);
+        }
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn put<const N: usize>(file: &mut [u8], at: usize, bytes: [u8; N]) {
+        file[at..at + N].copy_from_slice(&bytes);
+    }
+
+    fn copied(folder: &Folder, file: &[u8]) -> Result<Vec<u8>, Qcow2Error> {
+        let image = Qcow2::open(folder.file("image", file))?;
+        assert!(image.size() < 1 << 20, "too much for this test");
+        let to = File::create(folder.join("disk"))?;
+        to.set_len(image.size())?;
+        let mut last = 0;
+        image.copy(&to, &mut |done| last = done)?;
+        assert_eq!(last, image.allocated()?);
+        Ok(std::fs::read(folder.join("disk"))?)
+    }
+
+    #[test]
+    fn every_kind_of_cluster_is_read() {
+        let folder = Folder::new();
+        for zstd in [false, true] {
+            let (file, disk) = image(&[Plain, Absent, Packed, Zeros, Packed, Plain, Absent], zstd);
+            assert!(copied(&folder, &file).unwrap() == disk);
+        }
+    }
+
+    #[test]
+    fn what_refers_elsewhere_or_is_unknown_is_refused() {
+        let folder = Folder::new();
+        let (good, _) = image(&[Plain], false);
+        let refused = |at: usize, byte: u8| {
+            let mut file = good.clone();
+            file[at] = byte;
+            copied(&folder, &file).unwrap_err().to_string()
+        };
+        assert!(refused(15, 200).starts_with("The qcow2 image needs a backing file; \"qemu-img convert"));
+        assert!(refused(35, 1).starts_with("The qcow2 image is encrypted"));
+        assert!(refused(79, 4).starts_with("The qcow2 image keeps its data in another file"));
+        assert!(refused(79, 16).starts_with("The qcow2 image uses features that are not known"));
+        assert!(refused(7, 4).starts_with("The qcow2 image is neither of version 2"));
+        assert_eq!(refused(79, 2), "The qcow2 image is damaged: it is marked as corrupt");
+        assert!(refused(23, 40).starts_with("The qcow2 image is damaged: its clusters"));
+        assert!(refused(24, 1).starts_with("The qcow2 image is damaged: its first table"));
+        assert!(refused(44, 1).starts_with("The qcow2 image is damaged: a table lies past its end"));
+        assert!(refused(1024 + 3, 1).starts_with("The qcow2 image is damaged: a cluster lies past its end"));
+        assert_eq!(
+            copied(&folder, &good[..50]).unwrap_err().to_string(),
+            "The qcow2 image is damaged: it has no header"
+        );
+    }
+
+    #[test]
+    fn damaged_images_do_no_harm() {
+        let folder = Folder::new();
+        let (good, _) = image(&[Plain, Packed, Zeros, Packed], false);
+        let mut random = 1_usize;
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random >> 24
+        };
+        for _ in 0..500 {
+            let mut bad = good.clone();
+            for _ in 0..3 {
+                // The size stays small: a large disk is refused by whoever opens the image.
+                let at = next() % good.len();
+                bad[if (24..30).contains(&at) { 0 } else { at }] ^= 1 << (next() % 8);
+            }
+            let _ = copied(&folder, &bad);
+        }
+    }
+}

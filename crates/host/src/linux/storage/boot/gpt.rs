@@ -48,7 +48,7 @@ const BOOT: Guid = Guid::new(0xbc13_c2ff, 0x59e6, 0x4262, 0xa352, 0xb275_fd6f_71
 
 /// What a partition's type says it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Purpose {
+pub(in crate::linux::storage) enum Purpose {
     /// The root file system.
     Root,
     /// Kernels and boot entries.
@@ -142,7 +142,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Writes a primary and a backup table with these partitions, given in sectors.
-    pub(in super::super) fn write_table(disk: &mut [u8], partitions: &[(Range<u64>, Purpose)]) {
+    pub(in crate::linux::storage) fn write_table(disk: &mut [u8], partitions: &[(Range<u64>, Purpose)]) {
         let mut entries = vec![0; 128 * ENTRY];
         for (index, (entry, (range, purpose))) in entries.chunks_mut(ENTRY).zip(partitions).enumerate() {
             let kind = match purpose {
@@ -207,7 +207,7 @@ pub(super) mod tests {
                 random =
                     random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let place = 512 + (random >> 33) as usize % 92;
-                disk[place] = (random >> 24) as u8;
+                disk[place] = random.to_le_bytes()[3];
             }
             // With a checksum that fits, so that the lie is looked at.
             disk[512 + 16..512 + 20].fill(0);

@@ -271,4 +271,10 @@ fn command_line(options: &str, root: &str) -> Result<String, BootError> {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    pub(in crate::linux::storage) use super::gpt::Purpose;
+    pub(in crate::linux::storage) use super::gpt::tests::write_table;
+}
+
+#[cfg(test)]
 mod tests;

@@ -82,8 +82,11 @@ mod tests {
     fn versions_are_ordered_as_the_specification_says() {
         // From old to new; each is compared with each.
         let ordered = [
-            "",
             "~rc1",
+            "",
+            "6.1.0-9-cloud-amd64",
+            "6.1.0-56-cloud-amd64",
+            "6.12.9",
             "122.1",
             "123~rc1-1",
             "123",
@@ -96,16 +99,10 @@ mod tests {
             "123.1-1",
             "123a-1",
             "124-1",
-            "6.1.0-9-cloud-amd64",
-            "6.1.0-56-cloud-amd64",
-            "6.12.9",
         ];
         for (i, a) in ordered.iter().enumerate() {
             for (j, b) in ordered.iter().enumerate() {
-                let expected =
-                    if b.starts_with("6.") == a.starts_with("6.") { i.cmp(&j) } else { compare(a, b) };
-                assert_eq!(compare(a, b), expected, "{a} {b}");
-                assert_eq!(compare(a, b), compare(b, a).reverse());
+                assert_eq!(compare(a, b), i.cmp(&j), "{a} {b}");
             }
         }
         assert_eq!(compare("00123", "123"), Ordering::Equal);
