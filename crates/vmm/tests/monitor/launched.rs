@@ -127,12 +127,14 @@ fn what_is_missing_is_named() {
     }
 }
 
+type Lie = fn(&mut Launch);
+
 #[test]
 fn a_spec_that_lies_is_refused() {
     if !kvm_works() {
         return;
     }
-    let lies: [(fn(&mut Launch), &str); 5] = [
+    let lies: [(Lie, &str); 5] = [
         (|launch| launch.machine.disks.push(launch.machine.disks[0].clone()), "is named twice"),
         (
             |launch| launch.machine.disks[0].volume = "vol-00000000000000009".parse().unwrap(),
