@@ -61,7 +61,8 @@ impl Supervisor {
                     self.console.finish();
                     return (reason, message);
                 }
-                Ok(Next::Rebuild(why)) => eprintln!("cumulet-vmm: Building the machine anew: {why}"),
+                // Only in the debug log: a guest may reset itself as often as it likes, and the log must not grow by that.
+                Ok(Next::Rebuild(why)) => timeline::mark(&format!("building anew: {why}")),
                 Ok(Next::Run | Next::Press) => {}
                 Err(error) => return (EndReason::Failed, format!("Cannot watch over the machine: {error}")),
             }

@@ -42,7 +42,7 @@ pub(crate) struct Tap(File);
 impl Tap {
     /// Takes an open TAP, and looks whether it is what it must be.
     pub(crate) fn new(file: File) -> Result<Self, TapError> {
-        let mut request = request("").unwrap_or_else(|| unreachable!("the empty name fits"));
+        let mut request = empty_request();
         // SAFETY: the kernel writes one `ifreq`, to ours.
         check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })
             .map_err(TapError::Ask)?;
@@ -59,8 +59,7 @@ impl Tap {
     /// Opens the TAP of this name, which is made if there is none.
     pub(crate) fn open(name: &str) -> Result<Self, TapError> {
         let file = File::options().read(true).write(true).open(DEVICE).map_err(TapError::Open)?;
-        let mut request =
-            request(name).filter(|_| !name.is_empty()).ok_or_else(|| TapError::Name(name.to_owned()))?;
+        let mut request = request(name).ok_or_else(|| TapError::Name(name.to_owned()))?;
         request.ifr_ifru.ifru_flags = libc::c_short::try_from(FLAGS).unwrap_or_default();
         // SAFETY: the kernel reads and writes one `ifreq`, ours.
         check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
@@ -81,13 +80,17 @@ impl Tap {
     }
 }
 
-/// An interface request with this name, if it fits.
-fn request(name: &str) -> Option<libc::ifreq> {
+fn empty_request() -> libc::ifreq {
     // SAFETY: all of it is numbers, of which zero is one.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    unsafe { std::mem::zeroed() }
+}
+
+/// An interface request with this name, if it is one.
+fn request(name: &str) -> Option<libc::ifreq> {
+    let mut request = empty_request();
     // One place is for the final zero.
     let places = &mut request.ifr_name[..libc::IFNAMSIZ - 1];
-    if name.len() > places.len() || name.contains('\0') {
+    if name.is_empty() || name.len() > places.len() || name.contains('\0') {
         return None;
     }
     for (place, byte) in places.iter_mut().zip(name.bytes()) {
