@@ -14,7 +14,15 @@
 //! - Stopping or killing the daemon leaves every guest running; the first answer after a restart
 //!   is already true.
 
+pub mod api;
 pub mod config;
+pub mod daemon;
+pub mod filters;
+pub mod guests;
+pub mod http;
 pub mod identity;
+pub mod key_material;
+pub mod pages;
 pub mod reconcile;
 pub mod store;
+pub mod views;

@@ -1,0 +1,13 @@
+//! What guests meet, over real sockets: each test moves its own thread into a world of its own, see `site`, and talks
+//! to the daemon's listeners as a guest would, well-known addresses and ports included.
+
+mod cloud;
+mod site;
+
+mod dhcp;
+mod dns;
+mod hostile;
+mod keeping;
+mod metadata;
+//mod real;
+mod views;

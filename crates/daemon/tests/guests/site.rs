@@ -1,0 +1,213 @@
+//! A place for one test: a mount and a network namespace of its own, in which loopback holds the VPC's addresses and
+//! those of its guests, so that a socket bound to a guest's address speaks as that guest. It ends with the test's
+//! thread; the machine's own network is never touched.
+
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use cloud::World;
+use cumuletd::guests;
+use host::{Capacity, Error, ErrorKind, GuestSockets, Host, SubnetSockets};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use spec::ids::{ImageId, InstanceId, VpcId};
+use spec::network::{Network, Subnet};
+use spec::observed::{Observed, Scope};
+use spec::steps::{Resource, Step};
+use spec::storage::ImageFacts;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::cloud::Cloud;
+
+pub(crate) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// In the default VPC's first subnet.
+pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
+pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 2);
+pub(crate) const SECRET: [u8; 32] = [7; 32];
+/// How long to wait for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait for what must not come.
+pub(crate) const IMPATIENCE: Duration = Duration::from_millis(300);
+
+/// A cloud whose guests are served on loopback.
+pub(crate) struct Site {
+    pub(crate) cloud: Cloud,
+    pub(crate) host: Arc<Loopback>,
+    worlds: watch::Sender<Arc<World>>,
+    _serving: JoinHandle<()>,
+}
+
+/// Runs a test in namespaces of its own. Runtimes' threads are where the thread is that made them.
+pub(crate) fn run(test: impl AsyncFnOnce()) {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect(
+        "these tests make namespaces: run them as root, or as `unshare --user --map-root-user cargo test -p daemon`",
+    );
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    std::fs::write("/run/resolv.conf", "nameserver 127.0.0.1\n").unwrap();
+    mount(Some("/run/resolv.conf"), "/etc/resolv.conf", none, MsFlags::MS_BIND, none).unwrap();
+    sh("ip link set lo up");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(test());
+}
+
+/// Runs a script in the calling thread's namespaces.
+pub(crate) fn sh(script: &str) -> String {
+    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{script}\n{out}{err}");
+    out.into_owned()
+}
+
+impl Site {
+    /// A site whose cloud has no instances yet.
+    pub(crate) fn new() -> Self {
+        // On loopback a whole prefix is local.
+        sh(&format!("ip address add {ROUTER}/16 dev lo; ip address add {METADATA}/32 dev lo"));
+        let cloud = Cloud::new();
+        let host = Arc::new(Loopback::default());
+        let (worlds, seen) = watch::channel(Arc::new(cloud.world.clone()));
+        let serving = tokio::spawn(guests::serve(seen, Arc::clone(&host) as Arc<dyn Host>, SECRET));
+        Self { cloud, host, worlds, _serving: serving }
+    }
+
+    /// Shows everybody the cloud as it is now.
+    pub(crate) fn publish(&self) {
+        self.worlds.send_replace(Arc::new(self.cloud.world.clone()));
+    }
+
+    /// Launches an instance and publishes it; its id and address.
+    pub(crate) fn launch(&mut self) -> (InstanceId, Ipv4Addr) {
+        let id = self.cloud.launch_usual();
+        self.publish();
+        (id, self.cloud.interface(id).address)
+    }
+
+    /// Launches an instance and waits until its VPC is served.
+    pub(crate) async fn launch_and_serve(&mut self) -> (InstanceId, Ipv4Addr) {
+        let launched = self.launch();
+        eventually("sockets are open", async || self.host.state().opened > 0).await;
+        launched
+    }
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never came true: {what}"));
+}
+
+/// A host whose VPCs' sockets are on loopback; it can do nothing else.
+#[derive(Default)]
+pub(crate) struct Loopback(Mutex<LoopbackState>);
+
+#[derive(Default)]
+pub(crate) struct LoopbackState {
+    /// What opening says instead of sockets.
+    pub(crate) trouble: Option<ErrorKind>,
+    pub(crate) identity: u64,
+    pub(crate) tried: u32,
+    pub(crate) opened: u32,
+    /// The subnets of the last opening.
+    pub(crate) subnets: usize,
+}
+
+impl Loopback {
+    pub(crate) fn state(&self) -> MutexGuard<'_, LoopbackState> {
+        self.0.lock().unwrap()
+    }
+}
+
+fn open(network: &Network) -> io::Result<GuestSockets> {
+    let udp = |address: Ipv4Addr, port: u16| {
+        let socket = UdpSocket::bind((address, port))?;
+        socket.set_nonblocking(true)?;
+        Ok::<_, io::Error>(socket)
+    };
+    let tcp = |address: Ipv4Addr, port: u16| {
+        let listener = TcpListener::bind((address, port))?;
+        listener.set_nonblocking(true)?;
+        Ok::<_, io::Error>(listener)
+    };
+    let subnet = |subnet: &Subnet| {
+        Ok(SubnetSockets {
+            subnet: subnet.id,
+            dhcp: udp(subnet.router(), 67)?,
+            dns: udp(subnet.resolver(), 53)?,
+            dns_tcp: tcp(subnet.resolver(), 53)?,
+        })
+    };
+    let subnets = network.subnets.iter().map(subnet).collect::<io::Result<_>>()?;
+    Ok(GuestSockets { metadata: tcp(METADATA, 80)?, subnets })
+}
+
+fn cannot<T>() -> Result<T, Error> {
+    Err(Error::new(ErrorKind::Unsupported, "This host can only open sockets"))
+}
+
+impl Host for Loopback {
+    fn guest_sockets(&self, network: &Network) -> Result<GuestSockets, Error> {
+        let mut state = self.state();
+        state.tried += 1;
+        if let Some(kind) = state.trouble {
+            return Err(Error::new(kind, "The test says no"));
+        }
+        let sockets = open(network).map_err(|error| Error::passing("Could not open sockets on loopback", error))?;
+        state.opened += 1;
+        state.subnets = sockets.subnets.len();
+        Ok(sockets)
+    }
+
+    fn network_identity(&self, _: VpcId) -> Option<u64> {
+        Some(self.state().identity)
+    }
+
+    fn observe(&self, _: &Scope) -> Result<Observed, Error> {
+        cannot()
+    }
+
+    fn perform(&self, _: &Step) -> Result<(), Error> {
+        cannot()
+    }
+
+    fn capacity(&self) -> Result<Capacity, Error> {
+        cannot()
+    }
+
+    fn hints(&self) -> Option<Receiver<Resource>> {
+        None
+    }
+
+    fn console_output(&self, _: InstanceId) -> Result<Vec<u8>, Error> {
+        cannot()
+    }
+
+    fn attach_console(&self, _: InstanceId) -> Result<UnixStream, Error> {
+        cannot()
+    }
+
+    fn connect(&self, _: VpcId, _: SocketAddrV4, _: Duration) -> Result<TcpStream, Error> {
+        cannot()
+    }
+
+    fn staging_file(&self) -> Result<File, Error> {
+        cannot()
+    }
+
+    fn import_image(&self, _: ImageId, _: File, _: &mut dyn FnMut(u64, u64)) -> Result<ImageFacts, Error> {
+        cannot()
+    }
+}
