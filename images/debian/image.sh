@@ -27,14 +27,26 @@ make_root() {
         unshare --mount true 2> /dev/null || how+=(--skip=check/canmount)
     fi
     sources=$(grep -v -- '-backports ' "$APT_HOME/sources.list")
+    our_files "$work/ours"
     say "putting together Debian $DEBIAN_SUITE (a minute or more; log: $IMAGES/debian.log)"
-    env -u APT_CONFIG PARTITION_UUID="$PARTITION_UUID" CONSOLE="$CONSOLE" \
-        KERNEL_OPTIONS="$KERNEL_OPTIONS" mmdebstrap \
-        "${how[@]}" --variant=minbase --architectures="$DEB_ARCH" \
+    # tar-in: mmdebstrap's root in a user namespace may not read this folder; the process outside may.
+    env -u APT_CONFIG mmdebstrap "${how[@]}" --variant=minbase --architectures="$DEB_ARCH" \
         --include="$(IFS=,; echo "${PACKAGES[*]}")" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-        --customize-hook="$REPO/images/debian/customize \"\$1\"" \
+        --customize-hook="tar-in $work/ours.tar /" \
+        --customize-hook='chroot "$1" /customize && rm "$1/customize"' \
         --format=tar "$DEBIAN_SUITE" "$work/root.tar" - <<< "$sources" 2> >(tee "$IMAGES/debian.log" | sed -n "s/^I: /$PROGRAM:   /p" >&2) ||
-        die "mmdebstrap failed: $(grep -m1 -E '^E:' "$IMAGES/debian.log")" "see $IMAGES/debian.log"
+        die "mmdebstrap failed: $(grep -m1 -E '^E:' "$IMAGES/debian.log" | cut -c1-300)" "see $IMAGES/debian.log"
+}
+
+# our_files FOLDER: what we add to Debian's, as FOLDER.tar.
+our_files() {
+    mkdir -p "$1"
+    cp -a "$REPO/images/debian/root/." "$1/"
+    install -m 755 "$REPO/images/debian/customize" "$1/customize"
+    echo "PARTUUID=${PARTITION_UUID,,} / ext4 defaults,discard,errors=remount-ro 0 1" > "$1/etc/fstab"
+    write_boot_entry "$1" "Debian $DEBIAN_SUITE"
+    # Folders are left out: they are there, with their own modes.
+    (cd "$1" && find . -type f -print0 | tar --create --null --files-from=- --owner=0 --group=0 --mode=go-w --file "$1.tar")
 }

@@ -28,15 +28,7 @@ ENTRY
 }
 
 # as_owner COMMAND…: runs it so that files it makes belong to root, or look so to what it runs.
-as_owner() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else
-        fakeroot --lib "$(find_fakeroot_part 'libfakeroot-sysv.so')" --faked "$(find_fakeroot_part 'faked-sysv')" "$@"
-    fi
-}
-
-find_fakeroot_part() {
-    find /usr/lib /usr/bin "$TOOLS_ROOT" -name "$1" -print -quit 2> /dev/null
-}
+as_owner() { if [ "$(id -u)" -eq 0 ]; then "$@"; else fakeroot "$@"; fi; }
 
 # make_disk WORK FILE: turns WORK/root.tar or WORK/root into the disk FILE, sparse.
 make_disk() {

@@ -15,18 +15,16 @@ lab    ip             iproute2         unpack   brings the network up inside the
 lab    nft            nftables         unpack   the daemon hands its firewall to nft, in the lab or here
 lab    ssh            openssh-client   unpack   runs commands inside the lab, and reaches guests
 lab    flock          util-linux       install  one preparation at a time
-image  mmdebstrap     mmdebstrap       unpack   builds the root file system of the debian image
-image  perl           perl             install  mmdebstrap is written in it
 image  sfdisk         fdisk            unpack   writes the partition table of an image
 image  mke2fs         e2fsprogs        unpack   makes an image'"'"'s file system at an offset, without loop devices or mounts
-image  cpio           cpio             unpack   packs the initramfs of the tiny image
-image  modprobe       kmod             unpack   finds the modules that the tiny image carries
-image  xz             xz-utils         unpack   Debian packs the modules of newer kernels with xz
-image  zstd           zstd             unpack   packs initramfs files
+tiny   cpio           cpio             unpack   packs its initramfs
+tiny   modprobe       kmod             unpack   finds the modules that it carries
+tiny   xz             xz-utils         unpack   Debian packs the modules of newer kernels with xz
 image  qemu-img       qemu-utils       unpack   writes the compressed form of an image
 image  fakeroot       fakeroot         unpack   files that belong to root in an image, made by a plain user
-image  unshare        util-linux       install  mmdebstrap without root works in a user namespace
-image  newuidmap      uidmap           install  that namespace needs more than one user id (only without root)
+debian perl           perl             install  mmdebstrap is written in it
+debian mmdebstrap     mmdebstrap       unpack   builds the root file system of the debian image
+debian newuidmap      uidmap           install  lets it do so in a user namespace, without root
 build  cc             gcc              install  links Rust programs, compiles SQLite
 build  ld             libc6-dev        install  the C library to link against
 test   python3        python3          install  runs the real EC2 clients
@@ -40,7 +38,7 @@ host   ip             iproute2         install  shows what the daemon made in it
 tools_for() {
     local purpose
     for purpose in "$@"; do
-        grep -q "^$purpose " <<< "$TOOLS" || die "no such purpose: $purpose" "the purposes are $(awk 'NF { print $1 }' <<< "$TOOLS" | sort -u | xargs)"
+        grep -q "^$purpose " <<< "$TOOLS" || die "no such purpose: $purpose" "the purposes are $(awk 'NF { print $1 }' <<< "$TOOLS" | uniq | xargs)"
         grep "^$purpose " <<< "$TOOLS"
     done
 }
@@ -50,7 +48,7 @@ have_tool() {
     case $1 in
         python3-venv) python3 -c 'import venv, ensurepip' 2> /dev/null ;;
         ld) [ -e /usr/include/stdio.h ] ;; # libc6-dev has no program of its own; its headers and crt files come together
-        newuidmap) [ "$(id -u)" -eq 0 ] || command -v newuidmap > /dev/null ;;
+        newuidmap) [ "$(id -u)" -eq 0 ] || command -v newuidmap > /dev/null ;; # root needs none
         *) command -v "$1" > /dev/null ;;
     esac
 }
@@ -105,5 +103,27 @@ unpack_tools() {
     debian_update
     mapfile -t needed < <(closure_of "$@")
     fetch_and_unpack "$TOOLS_ROOT" "${needed[@]}"
+    relink_unpacked
+    wrap_unpacked
     use_unpacked_tools
+}
+
+# fakeroot looks for its parts where the package would have put them.
+wrap_unpacked() {
+    local programs=$TOOLS_ROOT/usr/bin libraries
+    libraries=$TOOLS_ROOT/usr/lib/$(uname -m)-linux-gnu
+    [ -e "$programs/fakeroot-sysv" ] || return 0
+    printf '#!/bin/sh\nexec %q --lib %q --faked %q "$@"\n' "$programs/fakeroot-sysv" \
+        "$libraries/libfakeroot/libfakeroot-sysv.so" "$programs/faked-sysv" > "$programs/fakeroot"
+    chmod +x "$programs/fakeroot"
+}
+
+# Links that name their target from the root of the file system (/sbin/modprobe → /bin/kmod) must stay within the folder.
+relink_unpacked() {
+    local link target
+    find "$TOOLS_ROOT" -lname '/*' | while read -r link; do
+        target=$(readlink "$link")
+        target=$TOOLS_ROOT/usr/${target#/usr}
+        [ ! -e "$target" ] || ln --symbolic --force --relative "$target" "$link"
+    done
 }
