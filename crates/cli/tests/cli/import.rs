@@ -1,0 +1,162 @@
+//! `cumulet image import`, and the daemon's side of it.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ec2::Error;
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+
+use crate::fake::{Body, Fake, Shared, full};
+use crate::user::{Ran, User, eventually};
+
+/// How the cloud takes an upload, and what it saw of it.
+#[derive(Default)]
+pub(crate) struct Upload {
+    /// Refuse before anything of the body is read.
+    pub(crate) refuse: bool,
+    /// Stop reading after the first piece for as long as this is set.
+    pub(crate) hold: bool,
+    /// What to answer, a line each.
+    pub(crate) lines: Vec<&'static str>,
+    pub(crate) query: String,
+    pub(crate) length: String,
+    pub(crate) received: Vec<u8>,
+}
+
+/// The daemon's side.
+pub(crate) async fn receive(
+    world: &Shared,
+    head: &Parts,
+    mut body: Incoming,
+) -> Result<Response<Body>, Error> {
+    {
+        let mut world = world.lock();
+        world.upload.query = head.uri.query().unwrap_or_default().to_owned();
+        world.upload.length = head.headers["content-length"].to_str().expect("a number").to_owned();
+        if world.upload.refuse {
+            return Err(Error::new(400, "InvalidAMIName.Duplicate", "AMI name tiny is already in use"));
+        }
+    }
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Error::new(400, "IncompleteBody", "The upload broke off"))?;
+        world.lock().upload.received.extend_from_slice(frame.data_ref().expect("data"));
+        while world.lock().upload.hold {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let lines: String = world.lock().upload.lines.iter().map(|line| format!("{line}\n")).collect();
+    Ok(Response::new(full(lines)))
+}
+
+/// A disk of some megabytes that are not all the same.
+fn disk(user: &User) -> (PathBuf, Vec<u8>) {
+    let bytes: Vec<u8> =
+        (0..3_000_017_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let path = user.home.path().join("tiny.raw");
+    std::fs::write(&path, &bytes).unwrap();
+    (path, bytes)
+}
+
+fn import(user: &User, path: &std::path::Path) -> Ran {
+    user.run(&["image", "import", path.to_str().unwrap(), "--name", "a tiny one", "-d", "é"])
+}
+
+#[test]
+fn a_disk_arrives_whole_and_its_progress_is_told() {
+    let fake = Fake::start();
+    let user = User::of(&fake);
+    let (path, bytes) = disk(&user);
+    fake.world.lock().upload.lines = vec![
+        r#"{"progress":{"done":0,"total":1000}}"#,
+        r#"{"progress":{"done":500,"total":1000}}"#,
+        r#"{"progress":{"done":10,"total":10,"step":"Reading its kernel"}}"#,
+        r#"{"image":"ami-00000001"}"#,
+    ];
+    let ran = import(&user, &path);
+    let world = fake.world.lock();
+    assert!(world.upload.received == bytes, "{} of {} bytes", world.upload.received.len(), bytes.len());
+    assert_eq!(world.upload.length, bytes.len().to_string());
+    assert_eq!(world.upload.query, "name=a%20tiny%20one&description=%C3%A9");
+    let told: Vec<&str> = ran.stderr.lines().filter(|line| !line.starts_with("Uploading: ")).collect();
+    assert_eq!(
+        told,
+        [
+            "Registering: 0 % of 1000 B",
+            "Registering: 50 % of 1000 B",
+            "Reading its kernel: 100 % of 10 B",
+            "next: cumulet run 'a tiny one' --wait",
+        ]
+    );
+    assert_eq!(ran.ok(), "ami-00000001\n");
+}
+
+#[test]
+fn a_refusal_comes_before_the_upload() {
+    let fake = Fake::start();
+    let user = User::of(&fake);
+    let (path, _) = disk(&user);
+    // Too large for any buffer on the way: if it were sent unasked, the refusal could be lost.
+    File::options().write(true).open(&path).unwrap().set_len(1 << 30).unwrap();
+    fake.world.lock().upload.refuse = true;
+    let refused = import(&user, &path).refused();
+    let expected = "AMI name tiny is already in use (InvalidAMIName.Duplicate)\nhint: take another name";
+    assert!(refused.contains(expected), "{refused}");
+    assert!(refused.contains("as qcow2 it would be smaller"), "{refused}");
+}
+
+#[test]
+fn what_the_daemon_says_at_last_decides() {
+    let fake = Fake::start();
+    let user = User::of(&fake);
+    let (path, _) = disk(&user);
+    for (lines, told) in [
+        (
+            vec![r#"{"error":{"code":"InvalidDiskImage","message":"There is no partition table"}}"#],
+            "cumulet: There is no partition table (InvalidDiskImage)\n",
+        ),
+        (
+            vec![r#"{"progress":{"done":0,"total":1}}"#],
+            "cumulet: It is not known whether the import succeeded: The daemon did not say how it ended\nhint: look",
+        ),
+        (vec!["<html>"], "The daemon said something that cannot be read: "),
+    ] {
+        fake.world.lock().upload.lines = lines;
+        let refused = import(&user, &path).refused();
+        assert!(refused.contains(told), "{refused}");
+    }
+}
+
+#[test]
+fn a_disk_that_shrinks_meanwhile_is_not_registered() {
+    let fake = Fake::start();
+    let user = User::of(&fake);
+    let path = user.home.path().join("disk.raw");
+    let mut file = File::create(&path).unwrap();
+    file.write_all(b"disk").unwrap();
+    // More than all buffers between the file and the cloud hold.
+    file.set_len(64 << 20).unwrap();
+    fake.world.lock().upload.hold = true;
+    let refused = std::thread::scope(|scope| {
+        let import = scope.spawn(|| import(&user, &path).refused());
+        eventually("the upload", || !fake.world.lock().upload.received.is_empty());
+        file.set_len(1 << 20).unwrap();
+        fake.world.lock().upload.hold = false;
+        import.join().unwrap()
+    });
+    assert!(refused.contains("disk.raw: it has become shorter meanwhile\n"), "{refused}");
+}
+
+#[test]
+fn only_files_are_sent() {
+    let fake = Fake::start();
+    let user = User::of(&fake);
+    let refused = import(&user, user.home.path()).refused();
+    assert!(refused.contains("is not a file with something in it"), "{refused}");
+    let refused = import(&user, &user.home.path().join("none")).refused();
+    assert!(refused.contains("none: No such file or directory"), "{refused}");
+}
