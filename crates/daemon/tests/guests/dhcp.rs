@@ -13,7 +13,6 @@ pub(crate) const DISCOVER: u8 = 1;
 pub(crate) const OFFER: u8 = 2;
 pub(crate) const REQUEST: u8 = 3;
 pub(crate) const ACK: u8 = 5;
-pub(crate) const NAK: u8 = 6;
 
 /// A client's message (RFC 2131, 2), with the address it asks for.
 pub(crate) fn message(kind: u8, mac: [u8; 6], wanted: Option<Ipv4Addr>) -> Vec<u8> {

@@ -173,8 +173,10 @@ fn strangers_and_vpcs_without_a_resolver_are_not_answered() {
         let vpc = Vpc::clone(site.cloud.world.default_vpc().unwrap());
         site.cloud.world.put(Vpc { dns_support: false, ..vpc }.into());
         site.publish();
-        crate::site::eventually("the resolver falls silent", async || ask(&guest, &own, IMPATIENCE).await.is_none())
-            .await;
+        crate::site::eventually("the resolver falls silent", async || {
+            ask(&guest, &own, IMPATIENCE).await.is_none()
+        })
+        .await;
     });
 }
 

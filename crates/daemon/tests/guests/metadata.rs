@@ -30,7 +30,8 @@ pub(crate) async fn talk(stream: &mut TcpStream, request: &str) -> String {
 
 /// One request on a connection of its own.
 pub(crate) async fn ask(source: Ipv4Addr, method: &str, path: &str, headers: &str) -> String {
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {METADATA}\r\nConnection: close\r\n{headers}\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {METADATA}\r\nConnection: close\r\n{headers}\r\n");
     talk(&mut connect(source).await, &request).await
 }
 
@@ -47,7 +48,8 @@ pub(crate) fn body(answer: &str) -> &str {
 }
 
 async fn token(source: Ipv4Addr) -> String {
-    let answer = ask(source, "PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60\r\n").await;
+    let answer =
+        ask(source, "PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60\r\n").await;
     assert_eq!(status(&answer), "200", "{answer}");
     assert!(answer.contains("X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 60\r\n"), "{answer}");
     body(&answer).to_owned()
@@ -69,7 +71,11 @@ fn a_session_is_opened_with_a_token_and_is_its_guests_own() {
         let answer = ask(address, "GET", path, &with_token).await;
         assert_eq!((status(&answer), body(&answer)), ("200", strict.to_string().as_str()));
         assert!(answer.contains("\r\nDate: ") && answer.contains("\r\nServer: EC2ws\r\n"), "{answer}");
-        assert_eq!(status(&ask(other, "GET", path, &with_token).await), "401", "a token shown by another guest");
+        assert_eq!(
+            status(&ask(other, "GET", path, &with_token).await),
+            "401",
+            "a token shown by another guest"
+        );
         assert_eq!(status(&get(other, path).await), "200", "a guest that needs none");
     });
 }

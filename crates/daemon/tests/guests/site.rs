@@ -165,7 +165,8 @@ impl Host for Loopback {
         if let Some(kind) = state.trouble {
             return Err(Error::new(kind, "The test says no"));
         }
-        let sockets = open(network).map_err(|error| Error::passing("Could not open sockets on loopback", error))?;
+        let sockets =
+            open(network).map_err(|error| Error::passing("Could not open sockets on loopback", error))?;
         state.opened += 1;
         state.subnets = sockets.subnets.len();
         Ok(sockets)

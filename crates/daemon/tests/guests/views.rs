@@ -4,16 +4,14 @@ use std::net::Ipv4Addr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cloud::model::{
-    InstanceStatus, Interface, InterfaceAttachment, Key, MetadataOptions, Seen, Tags, Vpc,
-};
+use cloud::model::{InstanceStatus, Interface, InterfaceAttachment, Key, MetadataOptions, Seen, Tags, Vpc};
 use cloud::rules::launch::{BlockDevice, Launch};
 use cloud::rules::{instances, key_pairs};
 use cloud::{Timestamp, World};
 use cumuletd::views::{Served, Views, served};
 use guest_services::dns::VpcNames;
 use guest_services::view::TokenUse;
-use spec::ids::{InterfaceAttachmentId, InterfaceId, InstanceId, SubnetId, VpcId};
+use spec::ids::{InstanceId, InterfaceAttachmentId, InterfaceId, SubnetId, VpcId};
 use spec::machine::{Mac, Run};
 
 use crate::cloud::Cloud;
@@ -78,13 +76,22 @@ fn an_instance_is_shown_as_it_was_launched() {
     let views = default_vpc(&cloud.world).views;
     let view = views.instance(interface.address).expect("it is known by its address");
     assert_eq!(view.instance_id, id.to_string());
-    assert_eq!((view.image_id.as_str(), view.reservation_id.as_str()), (&*row.image.to_string(), &*row.reservation.to_string()));
-    assert_eq!((view.zone.as_str(), view.zone_id.as_str(), view.region.as_str()), ("us-east-1a", "use1-az1", "us-east-1"));
+    assert_eq!(
+        (view.image_id.as_str(), view.reservation_id.as_str()),
+        (&*row.image.to_string(), &*row.reservation.to_string())
+    );
+    assert_eq!(
+        (view.zone.as_str(), view.zone_id.as_str(), view.region.as_str()),
+        ("us-east-1a", "use1-az1", "us-east-1")
+    );
     assert_eq!((view.architecture.as_str(), view.instance_type.as_str()), ("x86_64", "t3.nano"));
     assert_eq!(view.launch_time.as_millisecond(), 1_800_000_000_000);
     assert_eq!(view.key.as_ref().unwrap().openssh, "ssh-ed25519 AAAAC3Nza my key");
     assert_eq!(view.user_data.as_deref(), Some(&b"\x1f\x8b\x00"[..]));
-    assert_eq!((view.root_device.as_str(), &view.volume_devices[..]), ("/dev/xvda", &["/dev/sdf".to_owned(), "/dev/sdg".into()][..]));
+    assert_eq!(
+        (view.root_device.as_str(), &view.volume_devices[..]),
+        ("/dev/xvda", &["/dev/sdf".to_owned(), "/dev/sdg".into()][..])
+    );
     assert_eq!(view.tags, Some(tags(&[("Name", "web")])));
     let metadata = view.metadata;
     assert_eq!((metadata.endpoint, metadata.tokens, metadata.hop_limit), (false, TokenUse::Required, 3));
@@ -94,7 +101,10 @@ fn an_instance_is_shown_as_it_was_launched() {
     assert_eq!((plain.metadata.endpoint, plain.metadata.tokens), (true, TokenUse::Optional));
 
     let one = &view.primary;
-    assert_eq!((one.interface_id.as_str(), one.mac.as_str()), (&*interface.id.to_string(), &*interface.mac.to_string()));
+    assert_eq!(
+        (one.interface_id.as_str(), one.mac.as_str()),
+        (&*interface.id.to_string(), &*interface.mac.to_string())
+    );
     assert_eq!((one.address, one.public_address), (interface.address, interface.auto_public));
     assert!(one.public_address.is_some() && view.secondary.is_empty());
     assert_eq!(one.security_groups[0].name, "default");
@@ -206,7 +216,8 @@ fn names_are_those_of_the_vpc_and_public_ones_those_of_the_cloud() {
     let subnet = cloud.world.subnets_of(vpc.id).next().unwrap();
     let subnet = cloud::model::Subnet { id: SubnetId::from_random(5), vpc: other.id, ..(**subnet).clone() };
     let neighbour = cloud.launch_usual();
-    let moved = Interface { vpc: other.id, subnet: subnet.id, auto_public: None, ..cloud.interface(neighbour) };
+    let moved =
+        Interface { vpc: other.id, subnet: subnet.id, auto_public: None, ..cloud.interface(neighbour) };
     let address = moved.address;
     cloud.world.put(other.clone().into());
     cloud.world.put(subnet.into());
@@ -214,7 +225,11 @@ fn names_are_those_of_the_vpc_and_public_ones_those_of_the_cloud() {
     let all = served(&cloud.world);
     let foreign = &all[&other.id].views;
     assert_eq!(foreign.public_target(public), Some(public));
-    assert!(foreign.is_private(address) && !foreign.is_private(up.address) && foreign.instance(up.address).is_none());
+    assert!(
+        foreign.is_private(address)
+            && !foreign.is_private(up.address)
+            && foreign.instance(up.address).is_none()
+    );
 
     // Without enableDnsHostnames there are no public names, without enableDnsSupport no resolver.
     cloud.world.put(Vpc { dns_hostnames: false, dns_support: false, ..vpc }.into());
