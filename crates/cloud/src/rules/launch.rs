@@ -19,6 +19,7 @@ use crate::refusal::{Kind, Reason, Refusal};
 use crate::rules::tags::check_tags;
 use crate::subnet_space;
 use crate::tx::Tx;
+use crate::world::World;
 
 /// Volumes of an instance at most (AWS, *Amazon EBS volume limits*: 28 attachments, one of which
 /// is the network interface).
@@ -258,7 +259,7 @@ fn choose_subnet(tx: &Tx<'_>, launch: &Launch) -> Result<Arc<Subnet>, Refusal> {
 fn check_groups(tx: &Tx<'_>, launch: &Launch, subnet: &Subnet) -> Result<BTreeSet<GroupId>, Refusal> {
     let mut groups = launch.groups.clone();
     for name in &launch.group_names {
-        groups.insert(group_by_name(tx, subnet.vpc, name)?);
+        groups.insert(group_by_name(tx.world(), subnet.vpc, name)?);
     }
     for id in &groups {
         let group = tx.get::<SecurityGroup>(*id).ok_or_else(|| {
@@ -270,7 +271,7 @@ fn check_groups(tx: &Tx<'_>, launch: &Launch, subnet: &Subnet) -> Result<BTreeSe
         }
     }
     if groups.is_empty() {
-        groups.insert(group_by_name(tx, subnet.vpc, "default")?);
+        groups.insert(group_by_name(tx.world(), subnet.vpc, "default")?);
     }
     if groups.len() > MAX_GROUPS {
         let text = format!("An interface can be in {MAX_GROUPS} security groups, not {}", groups.len());
@@ -280,8 +281,8 @@ fn check_groups(tx: &Tx<'_>, launch: &Launch, subnet: &Subnet) -> Result<BTreeSe
 }
 
 /// The group of that name in a VPC.
-pub fn group_by_name(tx: &Tx<'_>, vpc: VpcId, name: &str) -> Result<GroupId, Refusal> {
-    let mut groups = tx.world().security_groups.values();
+pub fn group_by_name(world: &World, vpc: VpcId, name: &str) -> Result<GroupId, Refusal> {
+    let mut groups = world.security_groups.values();
     groups.find(|group| group.vpc == vpc && group.name == name).map(|group| group.id).ok_or_else(|| {
         let text = format!("The security group '{name}' does not exist in VPC '{vpc}'");
         Refusal::new(Reason::NotFound(Kind::Group), text)

@@ -90,11 +90,11 @@ impl Seen for Interface {
     }
 }
 
+/// A row with its id.
+pub(super) type Found<'w, T> = (<T as Table>::Id, &'w Arc<T>);
+
 /// The rows with these ids, or all where none is named, in the order of their ids.
-pub(super) fn chosen<'w, T: Seen>(
-    world: &'w World,
-    ids: &[T::Id],
-) -> Result<Vec<(T::Id, &'w Arc<T>)>, Error> {
+pub(super) fn chosen<'w, T: Seen>(world: &'w World, ids: &[T::Id]) -> Result<Vec<Found<'w, T>>, Error> {
     if ids.is_empty() {
         return Ok(T::table(world)
             .iter()

@@ -142,9 +142,9 @@ impl Handler<wire::RegisterImageRequest> for Api {
             virtualization_type: _,
         } = request;
         read_tags_for("image", tag_specification)?;
-        let snapshots =
+        let mut snapshots =
             block_device_mapping.iter().filter_map(|device| device.ebs.as_ref()?.snapshot_id.as_deref());
-        for snapshot in snapshots {
+        if let Some(snapshot) = snapshots.next() {
             let snapshot: SnapshotId = id(snapshot)?;
             return Err(Error::not_found(Resource::Snapshot, &snapshot.to_string()));
         }

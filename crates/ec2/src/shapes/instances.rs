@@ -20,6 +20,7 @@ pub struct RunInstancesRequest {
     pub instance_type: Option<String>,
     pub key_name: Option<String>,
     pub max_count: u32,
+    pub metadata_options: Option<RequestedMetadataOptions>,
     pub min_count: u32,
     pub network_interface: Vec<InstanceNetworkInterfaceSpecification>,
     pub placement: Option<RequestedPlacement>,
@@ -65,11 +66,7 @@ pub(crate) const RUN_INSTANCES: &[Unobeyed] = &[
     refused("LaunchTemplate"),
     refused("LicenseSpecification"),
     only("MaintenanceOptions.AutoRecovery", "default"),
-    only("MetadataOptions.HttpEndpoint", "enabled"),
     only("MetadataOptions.HttpProtocolIpv6", "disabled"),
-    only("MetadataOptions.HttpPutResponseHopLimit", "1"),
-    only("MetadataOptions.HttpTokens", "optional"),
-    only("MetadataOptions.InstanceMetadataTags", "disabled"),
     only("Monitoring.Enabled", "false"),
     refused("Monitoring.MetricCategoryId"),
     only("NetworkInterface.N.AssociateCarrierIpAddress", "false"),
@@ -114,6 +111,33 @@ pub struct BlockDeviceMapping {
     pub ebs: Option<EbsBlockDevice>,
     /// Takes a device of the image away; the value does not matter, it is usually empty.
     pub no_device: Option<String>,
+}
+
+/// How the metadata service shall answer an instance.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestedMetadataOptions {
+    pub http_endpoint: Option<Switch>,
+    /// From 1 to 64.
+    pub http_put_response_hop_limit: Option<i32>,
+    pub http_tokens: Option<HttpTokens>,
+    pub instance_metadata_tags: Option<Switch>,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    Enabled,
+    Disabled,
+}
+
+/// Whether a question to the metadata service needs a session token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HttpTokens {
+    Optional,
+    Required,
 }
 
 /// A network interface to make with an instance.
