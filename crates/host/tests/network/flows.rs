@@ -46,6 +46,9 @@ fn isolated_guests_find_each_other_through_the_router() {
     let (b, far) = (raw_guest(&networks, &network, 0, 11), raw_guest(&networks, &network, 1, 10));
     let router = a.arp(ROUTER);
     assert_eq!(a.arp(b.address), router, "the router answers for a neighbour");
+    for service in [RESOLVER, METADATA] {
+        assert_eq!(a.arp(service), router, "also to those who believe the service to be on their link");
+    }
     for peer in [&b, &far] {
         a.send_udp(router, peer.address, 9, b"hello");
         let hello = Seen::Udp { from: (a.address, 4000), to: (peer.address, 9), data: b"hello".to_vec() };
@@ -70,6 +73,27 @@ fn the_routers_address_on_the_link_stays_when_interfaces_come_and_go() {
     raw_guest(&networks, &network, 0, 11);
     networks.remove_interface(network.vpc, interface(&network, 0, 11, &[]).id).unwrap();
     assert_eq!(a.arp(ROUTER), before);
+}
+
+#[test]
+fn a_machine_keeps_its_tap_whatever_happens_to_the_seal() {
+    let networks = begin();
+    let network = open_network(&networks);
+    let interface = interface(&network, 0, 10, &[1]);
+    networks.ensure_interface(&interface).unwrap();
+    let guest = RawGuest::new(&networks, &interface);
+    assert!(networks.open_tap(network.vpc, interface.id).is_err(), "one machine at a time");
+    sh_in(network.vpc, &format!("ip link set {} alias changed", spec::names::tap(interface.id)));
+    networks.ensure_interface(&interface).unwrap();
+    guest.arp(ROUTER);
+    let nobody = spec::ids::InterfaceId::from_random(77);
+    assert!(networks.open_tap(network.vpc, nobody).is_err());
+    assert_eq!(
+        sh_in(network.vpc, &format!("ip link show {} 2>&1 || true", spec::names::tap(nobody)))
+            .lines()
+            .count(),
+        1
+    );
 }
 
 #[test]

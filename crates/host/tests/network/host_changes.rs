@@ -10,7 +10,7 @@ use crate::linux_guest::{LinuxGuest, PATIENCE, serve};
 use crate::snapshot;
 use crate::world::{
     HOST, INTERNET, STATE, add_internet, begin, enter, interface, network_with_gateway, observe, open_group,
-    sh, sh_in, with_public,
+    public_address, sh, sh_in, with_public,
 };
 
 /// A VPC with a guest that should have a way out.
@@ -129,8 +129,13 @@ fn a_namespace_starts_clean_whatever_the_host_is_like() {
             sh(&format!("echo 1 > /proc/sys/net/ipv4/conf/{scope}/{setting}"));
         }
     }
+    add_internet();
+    serve_internet();
     let networks = Networks::new(STATE).unwrap();
     let (network, guest) = stage(&networks);
+    assert_eq!(guest.ask_tcp(INTERNET, 80), Some(HOST));
+    guest.serve_tcp(8080);
+    assert_eq!(guest.ask_tcp(public_address(7), 8080), Some(public_address(7)));
     let sockets = networks.guest_sockets(&network).unwrap();
     guest.run(|| std::net::TcpStream::connect_timeout(&([169, 254, 169, 254], 80).into(), PATIENCE).unwrap());
     guest.serve_tcp(80);

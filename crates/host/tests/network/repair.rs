@@ -1,118 +1,9 @@
-//! Whatever was damaged, by others or by being cut short, is seen and made whole again.
+//! Each thing that the driver made is damaged in turn; it is noticed, and made whole again.
 
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use host::linux::network::Networks;
 use serde_json::Value;
-use spec::Fingerprint;
-use spec::network::{Interface, Network, Peer, Rule, SecurityGroup, Traffic};
-use spec::observed::{Observed, Scope};
-use spec::steps::Resource;
 
-use crate::snapshot;
-use crate::world::{
-    STATE, add_internet, allow, begin, group, group_id, interface, network, network_with_gateway, observe,
-    open_group, sh, sh_in, vpc_id, with_public,
-};
-
-/// All that should be, small but with one of everything.
-struct Wish {
-    network: Network,
-    groups: Vec<SecurityGroup>,
-    interfaces: Vec<Interface>,
-}
-
-impl Wish {
-    fn new() -> Self {
-        let network = network_with_gateway(1);
-        let peers = Rule { traffic: Traffic::Tcp(80, 90), peer: Peer::Group(group_id(2)) };
-        let ingress = [peers, allow(Traffic::Icmp(Some(8), None), "10.0.0.0/8")].into();
-        let members = [[10, 0, 0, 10].into(), [10, 0, 1, 10].into()].into();
-        let unchecked = Interface { source_dest_check: false, ..interface(&network, 1, 10, &[2]) };
-        Self {
-            groups: vec![SecurityGroup { ingress, members, ..group(1, 1) }, open_group(1, 2)],
-            interfaces: vec![with_public(interface(&network, 0, 10, &[1, 2]), 7), unchecked],
-            network,
-        }
-    }
-
-    /// What a host reports when all is as it should be.
-    fn observed(&self) -> Observed {
-        let vpc = self.network.vpc;
-        let group = |group: &SecurityGroup| ((vpc, group.id), Some(Fingerprint::of(group)));
-        let interface = |interface: &Interface| ((vpc, interface.id), Some(Fingerprint::of(interface)));
-        Observed {
-            networks: [(vpc, Some(Fingerprint::of(&self.network)))].into(),
-            groups: self.groups.iter().map(group).collect(),
-            interfaces: self.interfaces.iter().map(interface).collect(),
-            ..Observed::default()
-        }
-    }
-
-    /// Does what a planner would, until nothing is left to do: removes strays and ensures what is not as it should be.
-    fn fulfil(&self, networks: &Networks) {
-        let wanted = self.observed();
-        for _ in 0..4 {
-            let found = observe(networks);
-            if found == wanted {
-                return;
-            }
-            self.remove_strays(networks, &found);
-            if found.networks != wanted.networks {
-                networks.ensure_network(&self.network).unwrap();
-            }
-            for group in &self.groups {
-                if found.groups.get(&(group.vpc, group.id)) != Some(&Some(Fingerprint::of(group))) {
-                    networks.ensure_group(group).unwrap();
-                }
-            }
-            for interface in &self.interfaces {
-                if found.interfaces.get(&(interface.vpc, interface.id))
-                    != Some(&Some(Fingerprint::of(interface)))
-                {
-                    networks.ensure_interface(interface).unwrap();
-                }
-            }
-        }
-        panic!("never done: {:?}", observe(networks));
-    }
-
-    fn remove_strays(&self, networks: &Networks, found: &Observed) {
-        let wanted = self.observed();
-        for (vpc, id) in found.interfaces.keys().filter(|key| !wanted.interfaces.contains_key(key)) {
-            networks.remove_interface(*vpc, *id).unwrap();
-        }
-        for (vpc, id) in found.groups.keys().filter(|key| !wanted.groups.contains_key(key)) {
-            networks.remove_group(*vpc, *id).unwrap();
-        }
-        for vpc in found.networks.keys().filter(|key| !wanted.networks.contains_key(key)) {
-            networks.remove_network(*vpc).unwrap();
-        }
-    }
-
-    fn remove(&self, networks: &Networks) {
-        for interface in &self.interfaces {
-            networks.remove_interface(interface.vpc, interface.id).unwrap();
-        }
-        for group in &self.groups {
-            networks.remove_group(group.vpc, group.id).unwrap();
-        }
-        networks.remove_network(self.network.vpc).unwrap();
-    }
-}
-
-/// A world with a foreign firewall and the wish fulfilled, and its snapshot.
-fn whole() -> (Networks, Wish, BTreeSet<String>) {
-    let (networks, wish) = (begin(), Wish::new());
-    add_internet();
-    sh("nft add table inet firewall
-        nft add chain inet firewall forward '{ type filter hook forward priority 0; policy drop; }'");
-    wish.fulfil(&networks);
-    (networks, wish, snapshot::take())
-}
+use crate::wish::{Wish, same, whole};
+use crate::world::{observe, sh, sh_in};
 
 /// A command that damages something: on the host, or inside the VPC.
 enum Damage {
@@ -141,13 +32,6 @@ fn repairs(damages: impl Fn(&Wish) -> Vec<Damage>, at_least: usize) {
         wish.fulfil(&networks);
         same(&fresh, command);
     }
-}
-
-/// Whether everything is as it was.
-fn same(fresh: &BTreeSet<String>, after: &str) {
-    let now = snapshot::take();
-    let (lost, new) = (fresh.difference(&now).collect::<Vec<_>>(), now.difference(fresh).collect::<Vec<_>>());
-    assert!(lost.is_empty() && new.is_empty(), "after {after}: lost {lost:#?}, new {new:#?}");
 }
 
 /// What a command inside the VPC prints, one command made of each line.
@@ -267,11 +151,12 @@ fn filter_damages(ruleset: &str) -> Vec<String> {
                     commands.push(format!("nft chain {place} {} \"{{ policy accept; }}\"", text("name")));
                 }
             }
-            "rule" => commands.push(format!(
-                "nft delete rule {place} {} handle {}",
-                text("chain"),
-                fields["handle"]
-            )),
+            // The last rule of each chain: rules are listed after their chains, in order.
+            "rule" => {
+                let delete = format!("nft delete rule {place} {} handle", text("chain"));
+                commands.retain(|command| !command.starts_with(&delete));
+                commands.push(format!("{delete} {}", fields["handle"]));
+            }
             "set" | "map" => {
                 commands.extend(fields["elem"].as_array().into_iter().flatten().map(|element| {
                     let key = element.get("concat").or(element.get(0)).unwrap_or(element);
@@ -308,7 +193,7 @@ fn a_damaged_packet_filter_is_repaired() {
             damages.extend(more.map(Vpc));
             damages
         },
-        80,
+        70,
     );
 }
 
@@ -336,151 +221,6 @@ fn damage_on_the_host_is_repaired() {
             ]);
             commands.into_iter().map(Host).collect()
         },
-        20,
+        15,
     );
-}
-
-#[test]
-fn strays_are_reported_and_removed() {
-    let (networks, wish, fresh) = whole();
-    let other = network(2);
-    networks.ensure_network(&other).unwrap();
-    let stray = with_public(interface(&wish.network, 0, 99, &[1, 9]), 99);
-    networks.ensure_interface(&stray).unwrap(); // with a group that there is only a chain of
-    let found = observe(&networks);
-    assert!(found.networks.contains_key(&vpc_id(2)));
-    assert_eq!(found.interfaces[&(stray.vpc, stray.id)], Some(Fingerprint::of(&stray)));
-    assert_eq!(found.groups[&(stray.vpc, group_id(9))], None);
-    // And ones that were cut short before anything told whose they are.
-    sh_in(
-        wish.network.vpc,
-        &format!("ip tuntap add {} mode tap", spec::names::tap("eni-1234abcd".parse().unwrap())),
-    );
-    sh(&format!("touch /run/netns/{}", spec::names::namespace(vpc_id(3))));
-    sh(&format!("ip link add {} type veth peer name other", spec::names::uplink_host(vpc_id(4))));
-    wish.fulfil(&networks);
-    same(&fresh, "removing strays");
-}
-
-#[test]
-fn what_was_never_there_is_removed_without_complaint() {
-    let (networks, wish) = (begin(), Wish::new());
-    let before = snapshot::take();
-    wish.remove(&networks);
-    wish.fulfil(&networks);
-    wish.remove(&networks);
-    wish.remove(&networks);
-    assert_eq!(observe(&networks), Observed::default());
-    // Our table on the host stays until teardown.
-    let table = |fact: &String| fact.contains("cumulet") || fact.contains("ip_forward");
-    let left: Vec<_> = snapshot::take().difference(&before).cloned().collect();
-    assert!(left.iter().all(table), "{left:#?}");
-}
-
-#[test]
-fn a_group_can_go_while_others_name_it() {
-    let networks = begin();
-    networks.ensure_network(&network(1)).unwrap();
-    let naming =
-        SecurityGroup { ingress: [crate::world::allow_group(Traffic::All, 2)].into(), ..group(1, 1) };
-    networks.ensure_group(&naming).unwrap();
-    networks.ensure_group(&open_group(1, 2)).unwrap();
-    networks.remove_group(vpc_id(1), group_id(2)).unwrap();
-    let groups: Vec<_> = observe(&networks).groups.into_iter().collect();
-    assert_eq!(groups, [((vpc_id(1), group_id(1)), Some(Fingerprint::of(&naming)))]);
-}
-
-#[test]
-fn a_look_is_kept_to_what_was_asked() {
-    let (networks, wish, _) = whole();
-    networks.ensure_network(&network(2)).unwrap();
-    let (vpc, id) = (wish.network.vpc, wish.interfaces[0].id);
-    let absent = Resource::Group(vpc, group_id(77));
-    let scope = Scope::Resources([Resource::Interface(vpc, id), absent, Resource::Network(vpc_id(5))].into());
-    let mut found = Observed::default();
-    networks.observe(&scope, &mut found).unwrap();
-    let mark = Some(Fingerprint::of(&wish.interfaces[0]));
-    assert_eq!(found, Observed { interfaces: [((vpc, id), mark)].into(), ..Observed::default() });
-}
-
-#[test]
-fn calls_side_by_side_on_one_vpc_do_not_disturb_each_other() {
-    let networks = begin();
-    let network = network_with_gateway(1);
-    networks.ensure_network(&network).unwrap();
-    let numbers = 10..26;
-    std::thread::scope(|scope| {
-        for number in numbers.clone() {
-            let (networks, network) = (&networks, &network);
-            scope.spawn(move || {
-                networks.ensure_group(&open_group(1, number)).unwrap();
-                networks
-                    .ensure_interface(&with_public(interface(network, 0, number, &[number]), number))
-                    .unwrap();
-                networks.ensure_network(network).unwrap();
-                observe(networks);
-                if number % 2 == 0 {
-                    networks.remove_interface(network.vpc, interface(network, 0, number, &[]).id).unwrap();
-                    networks.remove_group(network.vpc, group_id(number)).unwrap();
-                }
-            });
-        }
-    });
-    let found = observe(&networks);
-    assert_eq!((found.interfaces.len(), found.groups.len()), (numbers.len() / 2, numbers.len() / 2));
-    let marks = found.networks.values().chain(found.groups.values()).chain(found.interfaces.values());
-    assert!(marks.into_iter().all(Option::is_some), "{found:?}");
-}
-
-/// Set for the process that is to be killed, to what it is to do.
-const KILLED: &str = "CUMULET_TEST_KILLED";
-/// How often it is killed, each time a little later.
-const KILLS: u32 = 25;
-
-/// Not a test by itself: what [`what_was_cut_short_is_completed`] kills, inside the world of that test.
-#[test]
-fn the_killed_one() {
-    let Ok(task) = std::env::var(KILLED) else { return };
-    let (networks, wish) = (Networks::new(STATE).unwrap(), Wish::new());
-    println!("now");
-    match task.as_str() {
-        "make" => wish.fulfil(&networks),
-        _ => wish.remove(&networks),
-    }
-}
-
-/// Runs [`the_killed_one`] and kills it so long after it began, if it has not ended by then. Returns how long it took.
-fn run_and_kill(task: &str, after: Duration) -> Duration {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["repair::the_killed_one", "--exact", "--nocapture"])
-        .env(KILLED, task)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(output.any(|line| line.unwrap().ends_with("now")), "it did not begin");
-    let begin = Instant::now();
-    while begin.elapsed() < after && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    let took = begin.elapsed();
-    let _ = child.kill();
-    child.wait().unwrap();
-    took
-}
-
-#[test]
-fn what_was_cut_short_is_completed() {
-    let (networks, wish, fresh) = whole();
-    for task in ["make", "remove"] {
-        let prepare = || if task == "make" { wish.remove(&networks) } else { wish.fulfil(&networks) };
-        prepare();
-        let whole_task = run_and_kill(task, Duration::from_secs(60));
-        for kill in 0..KILLS {
-            prepare();
-            run_and_kill(task, whole_task * kill / KILLS);
-            wish.fulfil(&networks);
-            same(&fresh, &format!("{task}, killed at {kill}/{KILLS}"));
-        }
-    }
 }

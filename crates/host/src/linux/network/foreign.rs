@@ -3,15 +3,21 @@
 //! A packet that is forwarded passes every base chain at that hook, and each may drop it; an accept in our own
 //! chain cannot overrule another's drop. So where one lets nothing pass that it does not know, rules that let our
 //! uplinks pass are put before its others: in `DOCKER-USER` where Docker keeps that chain for the purpose
-//! (Docker, *Packet filtering and firewalls*), else in the chain itself. A rule of ours is known by the uplinks' name in it, which survives
-//! where a comment does not: `iptables-restore` drops comments it does not know.
+//! (Docker, *Packet filtering and firewalls*), else in the chain itself. A rule of ours is known by the uplinks'
+//! name in it, which others' tools keep when they save and restore their rules.
+//!
+//! Rules of the old iptables, which the kernel keeps beside nftables, cannot be seen; see [`unseen`].
+
+use std::fs;
 
 use nftables::expr::MetaKey;
 use nftables::types::NfFamily;
 use serde_json::Value;
 use spec::names;
 
-use super::nft::{ListedChain, ListedRule, Listing, Place, Transaction, accept, is, mentions, meta, text};
+use super::listing::{ListedChain, ListedRule, Listing, Place, mentions};
+use super::nft::Transaction;
+use super::words::{accept, is, meta, text};
 
 /// All our uplinks on the host.
 pub(super) fn any_uplink() -> String {
@@ -33,6 +39,12 @@ pub(super) fn closed(listing: &Listing) -> Vec<Place> {
 /// Whether anybody else has a forward chain, and so relies on forwarding.
 pub(super) fn forwards(listing: &Listing) -> bool {
     listing.chains.iter().any(|(place, chain)| !place.is_ours() && chain.hook.as_deref() == Some("forward"))
+}
+
+/// Whether there are filter rules of the old iptables, of which nftables shows nothing.
+pub(super) fn unseen() -> bool {
+    let tables = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+    tables.lines().any(|table| table == "filter")
 }
 
 /// Lets our uplinks pass, both ways, before any other rule of these chains.

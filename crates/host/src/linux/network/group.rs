@@ -8,7 +8,8 @@ use spec::Fingerprint;
 use spec::ids::GroupId;
 use spec::network::SecurityGroup;
 
-use super::nft::{Listing, Transaction};
+use super::listing::Listing;
+use super::nft::Transaction;
 use super::rules::{self, egress, ingress};
 use super::seal::Seal;
 use crate::Error;

@@ -25,14 +25,15 @@ use spec::names;
 use spec::network::{Network, Uplink};
 
 use super::foreign::{self, any_uplink};
-use super::netlink::{Link, MAIN, Netlink, Route, Way};
-use super::nft::{
-    Hook, Listing, Transaction, Word, accept, connection_is, drop, field, is, is_not, meta, prefix, text,
-};
+use super::listing::Listing;
+use super::messages::{Link, MAIN, Route, Way};
+use super::netlink::Netlink;
+use super::nft::{Hook, Transaction};
 use super::record::Record;
 use super::rules::put_base_chain;
 use super::sysctl::{self, Setting};
 use super::vpc::{self, Gateway, ensure_addresses};
+use super::words::{Word, accept, connection_is, drop, field, is, is_not, meta, prefix, text};
 use super::{inside, unname};
 use crate::Error;
 use crate::linux::sys::netns::Namespace;
@@ -281,6 +282,14 @@ fn ensure_forwarding(record: &Record) -> Result<(), Error> {
 /// Has our uplinks let pass where a foreign chain would drop what goes through them.
 fn ensure_consent(record: &Record) -> Result<(), Error> {
     let closed = foreign::closed(&Listing::here()?);
+    if foreign::unseen() {
+        tracing::warn!(
+            "This host has filter rules of the old iptables, which cannot be seen from nftables. If instances have \
+             no way out, let them pass: iptables-legacy -I FORWARD -i {uplinks} -j ACCEPT; iptables-legacy -I FORWARD \
+             -o {uplinks} -j ACCEPT",
+            uplinks = format_args!("{}+", names::UPLINK_HOST),
+        );
+    }
     for place in &closed {
         record.note(&format!("opened {place}"), true)?;
         tracing::warn!("Letting instances pass this host's forward chain: {place}");

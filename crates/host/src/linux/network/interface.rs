@@ -1,16 +1,17 @@
 //! An interface: a TAP on its subnet's bridge, its neighbours' entries, its pieces and chains in the
 //! packet filter, the host's routes to its public addresses.
 //!
-//! A TAP that bears a seal may be open in a running machine, so it is never made anew. One without is
-//! half made, or somebody else's, and is.
+//! A TAP that bears a seal, or is open in a machine, is never made anew: the machine would lose it. One that
+//! is neither is half made, or somebody else's, and is.
 //!
-//! Making an interface is one `nft` process, as most are new; only one that was there before has its
-//! old pieces looked up first.
+//! Making an interface costs the same however many there are: one `nft` process, and no list of anything. Only
+//! where there was something of it before is that looked up first.
 //!
 //! What must hold: [`ensure`] and [`remove`] may be cut short anywhere and repeated. The seal is
 //! written last, as the TAP's alias.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 
 use nftables::types::NfFamily::INet;
@@ -22,8 +23,10 @@ use spec::network::Interface;
 
 use super::host::{HostSide, HostView};
 use super::inside;
-use super::netlink::{Link, Netlink};
-use super::nft::{Listing, Transaction};
+use super::listing::Listing;
+use super::messages::Link;
+use super::netlink::Netlink;
+use super::nft::Transaction;
 use super::pieces::Pieces;
 use super::rules::{self, egress, ingress};
 use super::seal::Seal;
@@ -42,8 +45,9 @@ pub(super) fn ensure(interface: &Interface, namespace: &Namespace, host: &HostSi
         let bridge = netlink.existing(&bridge)?;
         let (tap, new) = ensure_tap(&names::tap(interface.id), &netlink)?;
         netlink.put_port(&tap, &bridge)?;
-        ensure_neighbours(interface, &tap, &bridge, &netlink)?;
+        put_neighbours(interface, &tap, &bridge, &netlink)?;
         if !(new && create_in_filter(interface, &pieces, seal)) {
+            remove_stale_neighbours(interface, &tap, &bridge, &netlink)?;
             change_in_filter(interface, &pieces, seal, host)?;
         }
         netlink.bring_up(&tap)?;
@@ -56,7 +60,7 @@ pub(super) fn ensure(interface: &Interface, namespace: &Namespace, host: &HostSi
 /// The TAP, and whether it was just made.
 fn ensure_tap(name: &str, netlink: &Netlink) -> Result<(Link, bool), Error> {
     if let Some(found) = netlink.link(name)? {
-        if is_sealed(&found) {
+        if is_sealed(&found) || is_open(name) {
             return Ok((found, false));
         }
         netlink.remove_link(&found)?;
@@ -69,9 +73,20 @@ fn is_sealed(tap: &Link) -> bool {
     tap.alias.as_deref().is_some_and(|alias| alias.parse::<Seal>().is_ok())
 }
 
-/// Makes the bridge know where the guest's addresses are, for good: nothing is learned from what guests send, and DHCP can
-/// answer a guest that does not yet answer ARP.
-fn ensure_neighbours(
+/// Whether a machine has a TAP open: then nobody else can.
+fn is_open(name: &str) -> bool {
+    tap::open(name).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
+}
+
+/// Makes the bridge know where the guest's addresses are, for good: nothing is learned from what guests send, and
+/// DHCP can answer a guest that does not yet answer ARP.
+fn put_neighbours(interface: &Interface, tap: &Link, bridge: &Link, netlink: &Netlink) -> Result<(), Error> {
+    netlink.put_port_address(tap, interface.mac)?;
+    interface.addresses.iter().try_for_each(|address| netlink.put_neighbour(bridge, *address, interface.mac))
+}
+
+/// Makes the bridge forget addresses that the guest had before.
+fn remove_stale_neighbours(
     interface: &Interface,
     tap: &Link,
     bridge: &Link,
@@ -82,13 +97,12 @@ fn ensure_neighbours(
             netlink.remove_port_address(tap, mac)?;
         }
     }
-    netlink.put_port_address(tap, interface.mac)?;
     for (link, address, mac) in netlink.neighbours()? {
         if mac == interface.mac && !(link == bridge.index && interface.addresses.contains(&address)) {
             netlink.remove_neighbour(link, address)?;
         }
     }
-    interface.addresses.iter().try_for_each(|address| netlink.put_neighbour(bridge, *address, interface.mac))
+    Ok(())
 }
 
 /// Puts a new interface into the packet filter. Fails, with nothing changed, where there is anything of it already.

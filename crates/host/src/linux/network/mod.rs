@@ -11,8 +11,8 @@
 //! ```
 //!
 //! [`Networks`] is the way in. `vpc`, `group` and `interface` make one resource each; `host` is what happens outside the
-//! namespaces, `foreign` others' forward chains there. `rules` and `pieces` say what a wish is in nftables;
-//! `nft`, `netlink` and `sysctl` carry it to the kernel. `observe` looks at what is there, and knows by
+//! namespaces, `foreign` others' forward chains there. `rules` and `pieces` say what a wish is in nftables, in
+//! `words`; `nft`, `netlink` with its `messages`, and `sysctl` carry it to the kernel. `listing` is what nftables has; `observe` looks at what is there, and knows by
 //! `seal` whether it is still what was made.
 //!
 //! What must hold:
@@ -23,6 +23,8 @@ mod foreign;
 mod group;
 mod host;
 mod interface;
+mod listing;
+mod messages;
 mod netlink;
 mod nft;
 mod observe;
@@ -35,6 +37,7 @@ mod sockets;
 mod sysctl;
 mod unname;
 mod vpc;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddrV4, TcpStream};

@@ -15,89 +15,24 @@ use futures_util::stream::{Stream, StreamExt};
 use ipnet::Ipv4Net;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST};
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
-use rtnetlink::packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
+use rtnetlink::packet_route::neighbour::NeighbourFlags;
+use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{
-    Handle, IpVersion, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
-    RouteMessageBuilder,
+    AddressMessageBuilder, Handle, IpVersion, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec,
+    LinkVeth, RouteMessageBuilder,
 };
 use spec::machine::Mac;
 use tokio::runtime::Runtime;
 
+use super::messages::{self, Choice, Link, MTU, Route, STATIC};
 use crate::linux::sys::netns::Namespace;
 use crate::{Error, ErrorKind};
-
-/// The largest packet on every link of ours, in bytes.
-const MTU: u32 = 1500;
-/// `NUD_NOARP` in a bridge's table marks an address that stays at its port (`bridge fdb add … static`);
-/// `NUD_PERMANENT` would make it an address of the bridge itself.
-const STATIC: NeighbourState = NeighbourState::Noarp;
-
-/// The main routing table.
-pub(super) const MAIN: u32 = 254;
 
 /// A connection to the routing half of a namespace.
 pub(super) struct Netlink {
     runtime: Runtime,
     handle: Handle,
-}
-
-/// What there is to know of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Link {
-    pub index: u32,
-    pub name: String,
-    pub kind: Option<String>,
-    /// Up by the administrator's will, whether or not there is a carrier.
-    pub up: bool,
-    pub mtu: u32,
-    pub mac: Option<Mac>,
-    pub alias: Option<String>,
-    /// The index of the bridge it is a port of.
-    pub bridge: Option<u32>,
-    /// Whether it is a port that may not talk to other isolated ports.
-    pub isolated: bool,
-}
-
-/// A route that someone set (protocol `static`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Route {
-    pub table: u32,
-    pub destination: Ipv4Net,
-    pub metric: u32,
-    pub way: Way,
-}
-
-/// Where a route leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Way {
-    /// To a neighbour on the link of this index.
-    Via(Ipv4Addr, u32),
-    /// Nowhere, without a word.
-    Blackhole,
-    /// Something that this driver never sets.
-    Foreign,
-}
-
-/// A rule that says which routing table is asked, and when (`ip rule`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Choice {
-    /// Lower ones are asked first.
-    pub priority: u32,
-    /// Only packets that come in by the link of this name.
-    pub input: Option<String>,
-    pub table: u32,
-    /// The table's default route counts for nothing.
-    pub no_default: bool,
 }
 
 impl Netlink {
@@ -199,7 +134,11 @@ impl Netlink {
     /// All IPv4 addresses, each with the index of its link.
     pub(super) fn addresses(&self) -> Result<Vec<(u32, Ipv4Net)>, Error> {
         let messages = self.dump(self.handle.address().get().execute());
-        Ok(messages.map_err(failed("Could not list addresses"))?.iter().filter_map(address).collect())
+        Ok(messages
+            .map_err(failed("Could not list addresses"))?
+            .iter()
+            .filter_map(messages::address)
+            .collect())
     }
 
     pub(super) fn put_address(&self, link: &Link, address: Ipv4Net) -> Result<(), Error> {
@@ -209,7 +148,7 @@ impl Netlink {
     }
 
     pub(super) fn remove_address(&self, link: &Link, address: Ipv4Net) -> Result<(), Error> {
-        let message = rtnetlink::AddressMessageBuilder::<Ipv4Addr>::new()
+        let message = AddressMessageBuilder::<Ipv4Addr>::new()
             .index(link.index)
             .address(address.addr(), address.prefix_len())
             .build();
@@ -223,7 +162,7 @@ impl Netlink {
     pub(super) fn routes(&self) -> Result<Vec<Route>, Error> {
         let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let messages = self.dump(self.handle.route().get(all).execute());
-        Ok(messages.map_err(failed("Could not list routes"))?.iter().filter_map(route).collect())
+        Ok(messages.map_err(failed("Could not list routes"))?.iter().filter_map(messages::route).collect())
     }
 
     pub(super) fn put_route(&self, route: &Route) -> Result<(), Error> {
@@ -260,7 +199,7 @@ impl Netlink {
     pub(super) fn neighbours(&self) -> Result<Vec<(u32, Ipv4Addr, Mac)>, Error> {
         let get = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
         let messages = self.dump(get.execute()).map_err(failed("Could not list neighbours"))?;
-        Ok(messages.iter().filter_map(neighbour).collect())
+        Ok(messages.iter().filter_map(messages::neighbour).collect())
     }
 
     pub(super) fn put_neighbour(&self, link: &Link, address: Ipv4Addr, mac: Mac) -> Result<(), Error> {
@@ -279,7 +218,7 @@ impl Netlink {
     pub(super) fn port_addresses(&self) -> Result<Vec<(u32, Mac)>, Error> {
         let get = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
         let messages = self.dump(get.execute()).map_err(failed("Could not list the bridges' tables"))?;
-        Ok(messages.iter().filter_map(port_address).collect())
+        Ok(messages.iter().filter_map(messages::port_address).collect())
     }
 
     pub(super) fn put_port_address(&self, port: &Link, mac: Mac) -> Result<(), Error> {
@@ -329,167 +268,4 @@ fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
         }
         other => other,
     }
-}
-
-impl From<&LinkMessage> for Link {
-    fn from(message: &LinkMessage) -> Self {
-        let mut link = Self {
-            index: message.header.index,
-            name: String::new(),
-            kind: None,
-            up: message.header.flags.contains(LinkFlags::Up),
-            mtu: 0,
-            mac: None,
-            alias: None,
-            bridge: None,
-            isolated: false,
-        };
-        for attribute in &message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name.clone_from(name),
-                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-                LinkAttribute::Address(bytes) => link.mac = mac(bytes),
-                LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
-                LinkAttribute::Controller(index) => link.bridge = Some(*index),
-                LinkAttribute::LinkInfo(infos) => link.read_infos(infos),
-                _ => {}
-            }
-        }
-        link
-    }
-}
-
-impl Link {
-    pub(super) fn is_bridge(&self) -> bool {
-        self.kind.as_deref() == Some("bridge")
-    }
-
-    /// Whether it is an interface's port as it should be: up, and apart from the others.
-    pub(super) fn is_port(&self) -> bool {
-        self.up && self.isolated && self.mtu == MTU
-    }
-
-    fn read_infos(&mut self, infos: &[LinkInfo]) {
-        for info in infos {
-            match info {
-                LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
-                LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
-                    self.isolated = port.contains(&InfoBridgePort::Isolated(true));
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-impl Route {
-    /// Whether packets to an address go out by a link.
-    pub(super) fn leads(&self, address: Ipv4Addr, by: u32) -> bool {
-        self.destination == Ipv4Net::from(address) && matches!(self.way, Way::Via(_, link) if link == by)
-    }
-
-    fn message(&self) -> RouteMessage {
-        let builder = RouteMessageBuilder::<Ipv4Addr>::new()
-            .table_id(self.table)
-            .destination_prefix(self.destination.network(), self.destination.prefix_len());
-        let builder = if self.metric > 0 { builder.priority(self.metric) } else { builder };
-        match self.way {
-            Way::Via(gateway, link) => builder.gateway(gateway).output_interface(link),
-            Way::Blackhole => builder.kind(RouteType::BlackHole),
-            Way::Foreign => builder.kind(RouteType::Unspec), // to remove it, whatever it is
-        }
-        .build()
-    }
-}
-
-/// The route in a message, unless the kernel or a routing daemon set it.
-fn route(message: &RouteMessage) -> Option<Route> {
-    let header = &message.header;
-    if header.address_family != AddressFamily::Inet || header.protocol != RouteProtocol::Static {
-        return None;
-    }
-    let (mut table, mut destination, mut metric) = (u32::from(header.table), Ipv4Addr::UNSPECIFIED, 0);
-    let (mut gateway, mut link) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Table(id) => table = *id,
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
-            RouteAttribute::Priority(priority) => metric = *priority,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
-            RouteAttribute::Oif(index) => link = Some(*index),
-            _ => {}
-        }
-    }
-    let way = match (header.kind, gateway, link) {
-        (RouteType::Unicast, Some(gateway), Some(link)) => Way::Via(gateway, link),
-        (RouteType::BlackHole, ..) => Way::Blackhole,
-        _ => Way::Foreign,
-    };
-    let destination = Ipv4Net::new(destination, header.destination_prefix_length).ok()?;
-    Some(Route { table, destination, metric, way })
-}
-
-impl Choice {
-    fn message(&self) -> RuleMessage {
-        let mut message = RuleMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.action = RuleAction::ToTable;
-        message.attributes.push(RuleAttribute::Table(self.table));
-        message.attributes.push(RuleAttribute::Priority(self.priority));
-        message.attributes.extend(self.input.clone().map(RuleAttribute::Iifname));
-        message.attributes.extend(self.no_default.then_some(RuleAttribute::SuppressPrefixLen(0)));
-        message
-    }
-}
-
-impl From<&RuleMessage> for Choice {
-    fn from(message: &RuleMessage) -> Self {
-        let table = u32::from(message.header.table);
-        let mut choice = Self { priority: 0, input: None, table, no_default: false };
-        for attribute in &message.attributes {
-            match attribute {
-                RuleAttribute::Table(table) => choice.table = *table,
-                RuleAttribute::Priority(priority) => choice.priority = *priority,
-                RuleAttribute::Iifname(name) => choice.input = Some(name.clone()),
-                RuleAttribute::SuppressPrefixLen(length) => choice.no_default = *length == 0,
-                _ => {}
-            }
-        }
-        choice
-    }
-}
-
-fn address(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(std::net::IpAddr::V4(address)) => Some(*address),
-        _ => None,
-    })?;
-    Some((message.header.index, Ipv4Net::new(address, message.header.prefix_len).ok()?))
-}
-
-fn neighbour(message: &NeighbourMessage) -> Option<(u32, Ipv4Addr, Mac)> {
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
-        _ => None,
-    })?;
-    let permanent = message.header.state == NeighbourState::Permanent;
-    Some((message.header.ifindex, address, link_address(message)?)).filter(|_| permanent)
-}
-
-/// A link address that was fixed to a port of a bridge.
-fn port_address(message: &NeighbourMessage) -> Option<(u32, Mac)> {
-    let of_bridge = message.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Controller(_)));
-    let fixed = of_bridge && message.header.state == STATIC;
-    Some((message.header.ifindex, link_address(message)?)).filter(|_| fixed)
-}
-
-fn link_address(message: &NeighbourMessage) -> Option<Mac> {
-    message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(bytes) => mac(bytes),
-        _ => None,
-    })
-}
-
-fn mac(bytes: &[u8]) -> Option<Mac> {
-    bytes.try_into().map(Mac).ok()
 }

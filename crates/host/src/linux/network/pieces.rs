@@ -16,7 +16,8 @@ use spec::machine::Mac;
 use spec::names;
 use spec::network::Interface;
 
-use super::nft::{Listing, Transaction};
+use super::listing::Listing;
+use super::nft::Transaction;
 use super::rules::{
     ANY_SOURCE, EGRESS_BY_MAC, INGRESS_BY_ADDRESS, PRIVATE_TO_PUBLIC, PUBLIC_TO_PRIVATE, SENDERS,
     TRANSLATIONS, egress, ingress,

@@ -7,8 +7,8 @@ use spec::names;
 use spec::network::{Network, Subnet};
 
 use super::inside;
+use super::listing::Listing;
 use super::netlink::Netlink;
-use super::nft::Listing;
 use super::rules;
 use crate::linux::sys::netns::Namespace;
 use crate::linux::sys::tap;

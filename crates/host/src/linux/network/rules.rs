@@ -34,11 +34,12 @@ use spec::ids::{GroupId, VpcId};
 use spec::names;
 use spec::network::{Network, Peer, Rule, SecurityGroup, Traffic};
 
-use super::nft::{
-    Hook, Term, Transaction, Word, accept, any_of, connection, connection_is, drop, field, is, is_not, jump,
-    meta, number, prefix, range, text, together,
-};
+use super::nft::{Hook, Transaction};
 use super::seal::Seal;
+use super::words::{
+    Term, Word, accept, any_of, connection, connection_is, drop, field, is, is_not, jump, meta, number,
+    prefix, range, text, together,
+};
 use crate::METADATA_ADDRESS;
 
 /// TAP, link address and IPv4 address of each sender; 0.0.0.0 stands for a guest that has none yet.

@@ -25,8 +25,10 @@ use spec::network::{Network, Subnet, Target};
 use spec::{Fingerprint, names};
 
 use super::host::{HostSide, HostView};
-use super::netlink::{Choice, Link, MAIN, Netlink, Route, Way};
-use super::nft::Listing;
+use super::listing::Listing;
+use super::messages::{Choice, Link, MAIN, Route, Way};
+use super::netlink::Netlink;
+use super::nft::Transaction;
 use super::rules;
 use super::seal::Seal;
 use super::sysctl::Setting;
@@ -76,7 +78,7 @@ pub(super) fn ensure(network: &Network, host: &HostSide) -> Result<(), Error> {
 fn ensure_filter(network: &Network) -> Result<(), Error> {
     let what = "Could not load the VPC's packet filter";
     rules::base(network).commit(what).or_else(|_| {
-        let mut afresh = super::nft::Transaction::default();
+        let mut afresh = Transaction::default();
         afresh.remove_table(NfFamily::INet);
         afresh.remove_table(NfFamily::Bridge);
         afresh.and(rules::base(network)).commit(what)
