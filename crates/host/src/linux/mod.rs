@@ -1,6 +1,204 @@
 //! This Linux machine: network, storage and machines, on a thin layer over the kernel.
+//!
+//! ```text
+//! STATE/    images, volumes, kernels, logs, what was changed on the host: kept       storage, machines, network
+//! RUN/      a directory for each machine that runs: gone with a reboot, as they are  machines
+//! cumulet*  control groups, namespaces, links, nftables: made from ids               machines, network
+//! ```
 
 pub mod machines;
 pub mod network;
 pub mod storage;
 pub mod sys;
+
+use std::fs::{self, File};
+use std::net::{SocketAddrV4, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Duration;
+
+use spec::ids::{ImageId, InstanceId, InterfaceId, VpcId};
+use spec::names;
+use spec::network::Network;
+use spec::observed::{Observed, Scope};
+use spec::steps::{Resource, Step};
+use spec::storage::ImageFacts;
+
+use self::machines::{Machines, Places};
+use self::network::Networks;
+use self::storage::Storage;
+use self::sys::files;
+use self::sys::netns::Namespace;
+use crate::{Capacity, Error, ErrorKind, GuestSockets, Host};
+
+/// What the monitor's program is called.
+const MONITOR: &str = "cumulet-vmm";
+
+/// Where this host keeps its things.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder for what lasts.
+    pub state: PathBuf,
+    /// The folder for what a reboot empties.
+    pub run: PathBuf,
+    /// The monitor's program; beside the running one where it is not said.
+    pub vmm: Option<PathBuf>,
+}
+
+/// This machine.
+pub struct Linux {
+    networks: Networks,
+    storage: Storage,
+    machines: Machines,
+}
+
+impl Linux {
+    /// Proves that this machine can hold instances, and clears what an earlier process left half made. One process at a time.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        let storage = Storage::open(&options.state)?;
+        let machines = Machines::open(places(options)?)?;
+        Ok(Self { networks: Networks::new(&options.state)?, storage, machines })
+    }
+
+    /// Takes everything away that is not kept in the state folder: machines first, then networks. Nobody else may be at
+    /// work. Returns a line for each thing done; where something stays, the error tells the first.
+    pub fn teardown(options: &Options) -> (Vec<String>, Result<(), Error>) {
+        let machines = match places(options).and_then(Machines::open) {
+            Ok(machines) => machines,
+            Err(error) => return (Vec::new(), Err(error)),
+        };
+        let (mut done, killed) = machines.teardown();
+        let (networks, removed) = Networks::teardown(&options.state);
+        done.extend(networks);
+        let emptied = || {
+            let what = || format!("Could not remove {}", options.run.display());
+            files::if_there(fs::remove_dir_all(&options.run)).map_err(|error| Error::passing(what(), error))
+        };
+        let result = killed.and(removed).and_then(|()| emptied()).map(|_| ());
+        (done, result)
+    }
+
+    /// Opens the TAP of an interface, in whichever VPC it is.
+    fn open_tap(&self, interface: InterfaceId) -> Result<OwnedFd, Error> {
+        let namespaces = Namespace::names()
+            .map_err(|error| Error::passing("Could not look for the namespaces of VPCs", error))?;
+        let mut last = Error::new(ErrorKind::NotFound, format!("No VPC on this host has interface {interface}"));
+        for vpc in namespaces.iter().filter_map(|name| names::vpc_of_namespace(name)) {
+            match self.networks.open_tap(vpc, interface) {
+                Ok(tap) => return Ok(tap),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+fn places(options: &Options) -> Result<Places, Error> {
+    let beside = || -> std::io::Result<PathBuf> { Ok(std::env::current_exe()?.with_file_name(MONITOR)) };
+    let program = options.vmm.clone().map_or_else(beside, Ok);
+    Ok(Places {
+        machines: options.run.join("machines"),
+        logs: options.state.join("logs"),
+        program: program.map_err(|error| Error::passing(format!("Could not find {MONITOR}"), error))?,
+        kvm: Path::new("/dev/kvm").to_owned(),
+        group: names::PREFIX.to_owned(),
+    })
+}
+
+impl Host for Linux {
+    fn observe(&self, scope: &Scope) -> Result<Observed, Error> {
+        let mut observed = Observed::default();
+        self.networks.observe(scope, &mut observed)?;
+        self.storage.observe(scope, &mut observed)?;
+        self.machines.observe(scope, &mut observed)?;
+        Ok(observed)
+    }
+
+    fn perform(&self, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::EnsureNetwork(network) => self.networks.ensure_network(network),
+            Step::RemoveNetwork(vpc) => self.networks.remove_network(*vpc),
+            Step::EnsureGroup(group) => self.networks.ensure_group(group),
+            Step::RemoveGroup(vpc, group) => self.networks.remove_group(*vpc, *group),
+            Step::EnsureInterface(interface) => self.networks.ensure_interface(interface),
+            Step::RemoveInterface(vpc, interface) => self.networks.remove_interface(*vpc, *interface),
+            Step::CreateVolume(volume) => self.storage.create_volume(volume),
+            Step::RemoveVolume(volume) => self.storage.remove_volume(*volume),
+            Step::RemoveImage(image) => self.storage.remove_image(*image),
+            Step::StartMachine(machine) => {
+                self.machines.start(machine, &self.storage, &|interface| self.open_tap(interface))
+            }
+            Step::PowerOff(instance) => self.machines.power_off(*instance),
+            Step::Reboot(instance, count) => self.machines.reboot(*instance, *count),
+            Step::KillMachine(instance) => self.machines.kill(*instance),
+            Step::RemoveMachine(instance) => self.machines.remove(*instance),
+        }
+    }
+
+    fn capacity(&self) -> Result<Capacity, Error> {
+        let failed = |error| Error::passing("Could not learn how large this machine is", error);
+        let processors = thread::available_parallelism().map_err(failed)?.get();
+        let memory = fs::read_to_string("/proc/meminfo").map_err(failed)?;
+        let memory_mib = total_memory(&memory).ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
+        Ok(Capacity { processors: u32::try_from(processors).unwrap_or(u32::MAX), memory_mib })
+    }
+
+    fn hints(&self) -> Option<Receiver<Resource>> {
+        self.machines.hints()
+    }
+
+    fn console_output(&self, instance: InstanceId) -> Result<Vec<u8>, Error> {
+        self.machines.console_output(instance)
+    }
+
+    fn attach_console(&self, instance: InstanceId) -> Result<UnixStream, Error> {
+        self.machines.attach_console(instance)
+    }
+
+    fn connect(&self, vpc: VpcId, to: SocketAddrV4, patience: Duration) -> Result<TcpStream, Error> {
+        self.networks.connect(vpc, to, patience)
+    }
+
+    fn guest_sockets(&self, network: &Network) -> Result<GuestSockets, Error> {
+        self.networks.guest_sockets(network)
+    }
+
+    fn network_identity(&self, vpc: VpcId) -> Option<u64> {
+        self.networks.identity(vpc)
+    }
+
+    fn staging_file(&self) -> Result<File, Error> {
+        self.storage.staging_file()
+    }
+
+    fn import_image(
+        &self,
+        image: ImageId,
+        disk: File,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<ImageFacts, Error> {
+        self.storage.import_image(image, disk, progress)
+    }
+}
+
+/// The machine's memory in MiB, out of what the kernel says of it (proc_meminfo(5)).
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_the_kernels_words() {
+        let meminfo = "MemTotal:       24677312 kB\nMemFree:        22123456 kB\n";
+        assert_eq!(total_memory(meminfo), Some(24098));
+        assert_eq!(total_memory("MemFree: 1 kB"), None);
+    }
+}

@@ -79,7 +79,7 @@ impl Storage {
         };
         for name in ["images", "volumes", "scratch", "kernels"] {
             let folder = folder(name);
-            prepare(&folder)
+            files::prepare_folder(&folder)
                 .map_err(|error| Error::passing(format!("Could not prepare {}", folder.display()), error))?;
         }
         Ok(storage)
@@ -211,18 +211,6 @@ impl Storage {
     fn volume(&self, id: VolumeId) -> PathBuf {
         self.volumes.join(id.to_string())
     }
-}
-
-/// Makes a folder if need be, and clears what is half made in it.
-fn prepare(folder: &Path) -> std::io::Result<()> {
-    files::make_folder(folder)?;
-    for name in files::names(folder)? {
-        let path = folder.join(name);
-        if files::is_partial(&path) {
-            files::remove_half_made(&path)?;
-        }
-    }
-    Ok(())
 }
 
 /// The ids that are names in a folder.

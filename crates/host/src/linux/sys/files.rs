@@ -23,13 +23,25 @@ pub fn partial(path: &Path) -> PathBuf {
 }
 
 /// Whether `path` is the name of something half made.
-pub fn is_partial(path: &Path) -> bool {
+fn is_partial(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == PARTIAL)
 }
 
 /// Makes a folder for root alone, and those above it, unless it is there.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes a folder if need be, and clears what is half made in it.
+pub fn prepare_folder(path: &Path) -> io::Result<()> {
+    make_folder(path)?;
+    for name in names(path)? {
+        let inside = path.join(name);
+        if is_partial(&inside) {
+            remove_half_made(&inside)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes what was created, renamed or removed in a folder durable.

@@ -1,5 +1,7 @@
 //! Thin, safe functions over the kernel: the only place of this crate with unsafe code.
 
+pub mod cgroup;
+pub mod command;
 pub mod files;
 pub mod netns;
 pub mod tap;

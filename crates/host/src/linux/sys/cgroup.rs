@@ -1,0 +1,181 @@
+//! Control groups, version 2 (Linux, Documentation/admin-guide/cgroup-v2.rst): one for each machine, below one of ours.
+//!
+//! A group is what a machine's processes cannot leave, so it is the way to end them all; never
+//! a process id read from a file. All of it is safe code.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::files::{if_there, names, read_if_there};
+
+/// How long ended processes may take to leave their group.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often is looked whether they have.
+const PAUSE: Duration = Duration::from_millis(5);
+/// The most that one of a group's files is read.
+const MOST: u64 = 1 << 20;
+
+/// The group that holds ours.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    folder: PathBuf,
+}
+
+/// What a group's processes may use together. A limit whose controller the host has elsewhere (version 1) is not set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Processes and threads.
+    pub tasks: u32,
+    /// Processors.
+    pub processors: u32,
+}
+
+impl Cgroups {
+    /// The group called `name` directly below the mounted hierarchy; it is made with the first group in it. An error of
+    /// [`ErrorKind::Unsupported`] where no hierarchy of version 2 is mounted.
+    pub fn find(name: &str) -> io::Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let root = mounted(&mounts).ok_or_else(|| {
+            io::Error::new(ErrorKind::Unsupported, "No control groups of version 2 are mounted")
+        })?;
+        Ok(Self { folder: root.join(name) })
+    }
+
+    /// Makes a group, if it is not there, and sets its limits. A process that writes "0" into the answer is in the group.
+    pub fn make(&self, name: &str, limits: Limits) -> io::Result<File> {
+        let group = self.folder.join(name);
+        for parent in [self.folder.parent().unwrap_or(&self.folder), &self.folder] {
+            if_exists(fs::create_dir(parent))?;
+            delegate(parent)?;
+        }
+        if_exists(fs::create_dir(&group))?;
+        let quota = u64::from(limits.processors) * 100_000;
+        for (file, value) in [
+            ("memory.max", limits.memory.to_string()),
+            ("pids.max", limits.tasks.to_string()),
+            ("cpu.max", format!("{quota} 100000")),
+        ] {
+            if_there(fs::write(group.join(file), value))?;
+        }
+        OpenOptions::new().write(true).open(group.join("cgroup.procs"))
+    }
+
+    /// The groups that there are.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let names = names(&self.folder)?;
+        Ok(names.into_iter().filter(|name| self.folder.join(name).is_dir()).collect())
+    }
+
+    /// Whether there is a group of this name.
+    pub fn exists(&self, name: &str) -> bool {
+        self.folder.join(name).is_dir()
+    }
+
+    /// Ends all processes of a group, if it is there, and waits until they have.
+    pub fn kill(&self, name: &str) -> io::Result<()> {
+        let group = self.folder.join(name);
+        let by_kernel = OpenOptions::new().write(true).open(group.join("cgroup.kill"));
+        match if_there(by_kernel)? {
+            Some(mut file) => file.write_all(b"1")?,
+            None => return wait_until(|| kill_each(&group)), // Linux before 5.14, or no such group
+        }
+        wait_until(|| Ok(!is_populated(&group)?))
+    }
+
+    /// Takes a group away that has no processes any more.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        remove(&self.folder.join(name))
+    }
+
+    /// Takes the group away that holds the others, none of which may be left.
+    pub fn remove_all(&self) -> io::Result<()> {
+        remove(&self.folder)
+    }
+}
+
+/// Where the hierarchy of version 2 is mounted, out of the table of mounts (proc_pid_mounts(5)).
+fn mounted(mounts: &str) -> Option<PathBuf> {
+    let mut lines = mounts.lines().map(|line| line.split(' '));
+    lines.find_map(|mut words| {
+        let (_, place, kind) = (words.next()?, words.next()?, words.next()?);
+        (kind == "cgroup2").then(|| place.into())
+    })
+}
+
+/// Lets a group's children have what controllers there are. That one cannot be had (it belongs to a hierarchy of version 1, or
+/// processes live in the group itself) leaves its limit unset.
+fn delegate(group: &Path) -> io::Result<()> {
+    let available = read_if_there(&group.join("cgroup.controllers"), MOST)?.unwrap_or_default();
+    let available = String::from_utf8_lossy(&available).into_owned();
+    for controller in ["memory", "pids", "cpu"] {
+        if available.split_ascii_whitespace().any(|word| word == controller) {
+            let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+    }
+    Ok(())
+}
+
+fn is_populated(group: &Path) -> io::Result<bool> {
+    let events = read_if_there(&group.join("cgroup.events"), MOST)?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&events).lines().any(|line| line == "populated 1"))
+}
+
+/// Sends each process of the group the signal that ends it; whether there was none.
+fn kill_each(group: &Path) -> io::Result<bool> {
+    let processes = read_if_there(&group.join("cgroup.procs"), MOST)?.unwrap_or_default();
+    let processes = String::from_utf8_lossy(&processes).into_owned();
+    for process in processes.lines().filter_map(|line| line.parse().ok()) {
+        match kill(Pid::from_raw(process), Signal::SIGKILL) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(processes.is_empty())
+}
+
+/// Removes a group. Processes that ended a moment ago may still be leaving it.
+fn remove(group: &Path) -> io::Result<()> {
+    wait_until(|| match fs::remove_dir(group) {
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        result => result.map(|()| true),
+    })
+}
+
+fn wait_until(mut done: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !done()? {
+        if Instant::now() > deadline {
+            return Err(io::Error::new(ErrorKind::TimedOut, "Its processes do not end"));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn if_exists(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hierarchy_is_found_among_others() {
+        let hybrid = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(mounted(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(mounted("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n"), Some("/sys/fs/cgroup".into()));
+        assert_eq!(mounted("proc /proc proc rw 0 0\n\n"), None);
+    }
+}

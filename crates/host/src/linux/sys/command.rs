@@ -1,0 +1,273 @@
+//! Starting a program that is nobody's child.
+//!
+//! ```text
+//! caller ── fork ── child: new session ── fork ── grandchild: group, descriptors, user ── exec ── the program
+//!    └ waits for the child, which ends at once      └ what fails is told through a pipe that exec closes
+//! ```
+//!
+//! The grandchild is adopted by init, so that "started by me" and "found running" are the same. Between fork and exec only calls are
+//! made that are safe in a copy of a process with many threads (signal-safety(7)), and nothing is allocated.
+#![allow(unsafe_code, reason = "fork, exec and what lies between them")]
+
+use std::ffi::{CString, c_char, c_int, c_long, c_uint};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::unistd::pipe2;
+
+/// The number of the first descriptor that is handed over; the ones before are standard input, output and error.
+pub const FIRST: RawFd = 3;
+
+/// A program to be started.
+pub struct Detached<'a> {
+    /// The program's open file. That it is open is enough: the new user need not reach its path.
+    pub program: &'a File,
+    /// What the process is called in lists of processes.
+    pub name: &'a str,
+    /// The whole environment.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// Descriptors that the program finds from [`FIRST`] on, in this order.
+    pub descriptors: &'a [OwnedFd],
+    /// Standard error; input and output are `/dev/null`.
+    pub errors: &'a File,
+    /// User and group id; the process has no other groups and no capabilities.
+    pub user: u32,
+    /// The `cgroup.procs` of the group that the process is in before the program begins.
+    pub group: &'a File,
+    /// The largest file that the process may write, in bytes.
+    pub largest_file: u64,
+}
+
+/// Why the program does not run.
+#[derive(Debug, thiserror::Error)]
+#[error("Could not {step}")]
+pub struct SpawnError {
+    step: &'static str,
+    source: io::Error,
+}
+
+/// What the grandchild does, in order; the number tells the caller where it failed.
+const STEPS: [&str; 10] = [
+    "fork a second time",
+    "enter the control group",
+    "move descriptors out of the way",
+    "put descriptors in place",
+    "keep other descriptors from the program",
+    "limit what the process may write",
+    "give up capabilities",
+    "become another user",
+    "give up new privileges",
+    "execute the program",
+];
+
+const SECOND_FORK: u8 = 0;
+const ENTER_GROUP: u8 = 1;
+const MOVE: u8 = 2;
+const PLACE: u8 = 3;
+const CLOSE: u8 = 4;
+const LIMIT: u8 = 5;
+const CAPABILITIES: u8 = 6;
+const USER: u8 = 7;
+const PRIVILEGES: u8 = 8;
+const EXECUTE: u8 = 9;
+
+impl Detached<'_> {
+    /// Starts the program and returns once it runs.
+    pub fn spawn(&self) -> Result<(), SpawnError> {
+        let failed = |step| move |source: io::Error| SpawnError { step, source };
+        let text = |text: &str| CString::new(text).map_err(|error| failed("form the program's arguments")(error.into()));
+        let name = text(self.name)?;
+        let environment: Vec<CString> =
+            self.environment.iter().map(|(key, value)| text(&format!("{key}={value}"))).collect::<Result<_, _>>()?;
+        let null = File::options().read(true).write(true).open("/dev/null").map_err(failed("open /dev/null"))?;
+        let (mut answer, report) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+            .map(|(read, write)| (File::from(read), write))
+            .map_err(|errno| failed("make a pipe")(errno.into()))?;
+
+        // Standard ones first, then the others: the place in this list is the number in the program.
+        let ours = [null.as_raw_fd(), null.as_raw_fd(), self.errors.as_raw_fd()];
+        let mut placed: Vec<RawFd> = ours.into_iter().chain(self.descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
+        let mut plan = Plan {
+            arguments: [name.as_ptr(), ptr::null()],
+            environment: environment.iter().map(|entry| entry.as_ptr()).chain([ptr::null()]).collect(),
+            placed: &mut placed,
+            program: self.program.as_raw_fd(),
+            group: self.group.as_raw_fd(),
+            report: report.as_raw_fd(),
+            user: self.user,
+            largest_file: self.largest_file,
+        };
+        // SAFETY: the child calls only what is safe after a fork of a process with threads: `Plan::child` allocates nothing and
+        // takes no lock. What the plan points to lives in this frame, of which the child has its copy.
+        match unsafe { libc::fork() } {
+            -1 => return Err(failed("fork")(io::Error::last_os_error())),
+            0 => plan.child(),
+            child => wait_for(child).map_err(failed("wait for the first fork"))?,
+        }
+        drop(report);
+        let mut failure = [0; 5];
+        match answer.read(&mut failure).map_err(failed("learn whether the program runs"))? {
+            0 => Ok(()),
+            _ => {
+                let [step, errno @ ..] = failure;
+                let step = STEPS.get(usize::from(step)).copied().unwrap_or("start the program");
+                Err(failed(step)(io::Error::from_raw_os_error(i32::from_le_bytes(errno))))
+            }
+        }
+    }
+}
+
+fn wait_for(child: libc::pid_t) -> io::Result<()> {
+    loop {
+        // SAFETY: a null pointer says that the status is not wanted.
+        match unsafe { libc::waitpid(child, ptr::null_mut(), 0) } {
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            -1 => return Err(io::Error::last_os_error()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// What the forked processes need, made before they are.
+struct Plan<'a> {
+    arguments: [*const c_char; 2],
+    environment: Vec<*const c_char>,
+    placed: &'a mut [RawFd],
+    program: RawFd,
+    group: RawFd,
+    report: RawFd,
+    user: u32,
+    largest_file: u64,
+}
+
+impl Plan<'_> {
+    /// The first child: a new session, another fork, and gone.
+    fn child(&mut self) -> ! {
+        // SAFETY: neither call has an argument that could be wrong, and both are safe after a fork.
+        let second = unsafe {
+            libc::setsid();
+            libc::fork()
+        };
+        match second {
+            -1 => self.fail(SECOND_FORK),
+            0 => self.grandchild(),
+            // SAFETY: ends the process without running anything of the caller's.
+            _ => unsafe { libc::_exit(0) },
+        }
+    }
+
+    fn grandchild(&mut self) -> ! {
+        self.enter_group();
+        self.place_descriptors();
+        self.limit();
+        self.give_up_capabilities();
+        self.become_user();
+        // SAFETY: both lists end with a null pointer and what they point to is the caller's frame, copied by fork.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                self.program,
+                c"".as_ptr(),
+                self.arguments.as_ptr(),
+                self.environment.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            );
+        }
+        self.fail(EXECUTE)
+    }
+
+    fn enter_group(&self) {
+        // SAFETY: the buffer has the one byte that is said.
+        let written = unsafe { libc::write(self.group, b"0".as_ptr().cast(), 1) };
+        self.check(ENTER_GROUP, written == 1);
+    }
+
+    /// First everything out of the range that will be filled, then each to its number there.
+    fn place_descriptors(&mut self) {
+        let end = FIRST.max(c_int::try_from(self.placed.len()).unwrap_or(c_int::MAX));
+        self.report = self.moved(self.report, end);
+        self.program = self.moved(self.program, end);
+        for index in 0..self.placed.len() {
+            self.placed[index] = self.moved(self.placed[index], end);
+        }
+        for (number, descriptor) in (0..end).zip(self.placed.iter()) {
+            // SAFETY: only numbers are passed; what `number` was before has been moved.
+            self.check(PLACE, unsafe { libc::dup2(*descriptor, number) } == number);
+        }
+        // All that is open beyond is closed by exec; the report's pipe is, too, and that is how the caller learns of success.
+        // SAFETY: only numbers are passed.
+        let closed = unsafe {
+            libc::syscall(libc::SYS_close_range, end, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        };
+        self.check(CLOSE, closed == 0);
+    }
+
+    /// A copy of a descriptor with a number of at least `least`.
+    fn moved(&self, descriptor: RawFd, least: RawFd) -> RawFd {
+        // SAFETY: only numbers are passed.
+        let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, least) };
+        self.check(MOVE, copy >= least);
+        copy
+    }
+
+    fn limit(&self) {
+        let limit = libc::rlimit { rlim_cur: self.largest_file, rlim_max: self.largest_file };
+        // SAFETY: the structures are valid during the calls; the signal set is filled before it is used.
+        let set = unsafe {
+            libc::umask(0o077);
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) == 0
+                && libc::chdir(c"/".as_ptr()) == 0
+                && libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) == 0
+        };
+        self.check(LIMIT, set);
+    }
+
+    /// Empties the bounding set, while there is the right to. The other sets go with the user.
+    fn give_up_capabilities(&self) {
+        const MOST: libc::c_ulong = 63;
+        for capability in 0..=MOST {
+            // SAFETY: only numbers are passed.
+            let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } == 0;
+            if !dropped && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
+                return; // the kernel's last one was before
+            }
+            self.check(CAPABILITIES, dropped);
+        }
+    }
+
+    /// By the system calls themselves: the C library's functions would look for threads to change along.
+    fn become_user(&self) {
+        let user = c_long::from(self.user);
+        let no_groups = ptr::null::<libc::gid_t>();
+        // SAFETY: the list of groups has the length that is said, none; the rest are numbers.
+        let become_it = unsafe {
+            libc::syscall(libc::SYS_setgroups, 0, no_groups) == 0
+                && libc::syscall(libc::SYS_setresgid, user, user, user) == 0
+                && libc::syscall(libc::SYS_setresuid, user, user, user) == 0
+        };
+        self.check(USER, become_it);
+        // SAFETY: only numbers are passed.
+        self.check(PRIVILEGES, unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0);
+    }
+
+    fn check(&self, step: u8, success: bool) {
+        if !success {
+            self.fail(step);
+        }
+    }
+
+    /// Tells the caller which step failed and why, and ends.
+    fn fail(&self, step: u8) -> ! {
+        let [a, b, c, d] = io::Error::last_os_error().raw_os_error().unwrap_or_default().to_le_bytes();
+        let failure = [step, a, b, c, d];
+        // SAFETY: the buffer has as many bytes as is said; then the process ends without running anything of the caller's.
+        unsafe {
+            libc::write(self.report, failure.as_ptr().cast(), failure.len());
+            libc::_exit(127)
+        }
+    }
+}
