@@ -85,7 +85,8 @@ impl Linux {
     fn open_tap(&self, interface: InterfaceId) -> Result<OwnedFd, Error> {
         let namespaces = Namespace::names()
             .map_err(|error| Error::passing("Could not look for the namespaces of VPCs", error))?;
-        let mut last = Error::new(ErrorKind::NotFound, format!("No VPC on this host has interface {interface}"));
+        let mut last =
+            Error::new(ErrorKind::NotFound, format!("No VPC on this host has interface {interface}"));
         for vpc in namespaces.iter().filter_map(|name| names::vpc_of_namespace(name)) {
             match self.networks.open_tap(vpc, interface) {
                 Ok(tap) => return Ok(tap),
@@ -142,7 +143,8 @@ impl Host for Linux {
         let failed = |error| Error::passing("Could not learn how large this machine is", error);
         let processors = thread::available_parallelism().map_err(failed)?.get();
         let memory = fs::read_to_string("/proc/meminfo").map_err(failed)?;
-        let memory_mib = total_memory(&memory).ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
+        let memory_mib =
+            total_memory(&memory).ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
         Ok(Capacity { processors: u32::try_from(processors).unwrap_or(u32::MAX), memory_mib })
     }
 

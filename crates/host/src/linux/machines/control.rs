@@ -52,7 +52,10 @@ impl Conversation {
                 return Ok(serde_json::from_slice(&line)?);
             }
             if self.received.len() >= MAX_LINE {
-                return Err(io::Error::new(ErrorKind::InvalidData, "The machine sent a line that is too long"));
+                return Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    "The machine sent a line that is too long",
+                ));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
@@ -74,7 +77,9 @@ pub(super) fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let descriptor = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     match connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?) {
-        Err(Errno::EAGAIN) => return Err(io::Error::new(ErrorKind::TimedOut, "Too many connections wait already")),
+        Err(Errno::EAGAIN) => {
+            return Err(io::Error::new(ErrorKind::TimedOut, "Too many connections wait already"));
+        }
         result => result?,
     }
     let stream = UnixStream::from(descriptor);

@@ -54,7 +54,8 @@ impl Hints {
             // Whoever looked just before the name was taken off the list started no new listener.
             let _ = sender.send(Resource::Machine(instance));
         };
-        let started = thread::Builder::new().name(format!("watch {instance}")).stack_size(STACK).spawn(listen);
+        let started =
+            thread::Builder::new().name(format!("watch {instance}")).stack_size(STACK).spawn(listen);
         if started.is_err() {
             // Without the thread the machine is looked at by period only, and the next look tries again.
             locked(&self.watched).remove(&instance);

@@ -69,8 +69,14 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
     };
     let mut handed = Handed::default();
     handed.add(names::LOCK, folder.make().map_err(failed("make the folder"))?);
-    handed.add(names::CONTROL, UnixListener::bind(folder.control()).map_err(failed("make the control socket"))?);
-    handed.add(names::CONSOLE, UnixListener::bind(folder.console()).map_err(failed("make the console socket"))?);
+    handed.add(
+        names::CONTROL,
+        UnixListener::bind(folder.control()).map_err(failed("make the control socket"))?,
+    );
+    handed.add(
+        names::CONSOLE,
+        UnixListener::bind(folder.console()).map_err(failed("make the console socket"))?,
+    );
     handed.add(names::ENDING, folder.make_ending().map_err(failed("make the ending file"))?);
     handed.add(names::CONSOLE_RING, ground.logs.new_console(id).map_err(failed("make the console's file"))?);
     let kvm = OpenOptions::new().read(true).write(true).open(ground.kvm);
@@ -86,7 +92,8 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
     for nic in &machine.nics {
         handed.add(names::tap(nic.interface), (ground.open_tap)(nic.interface)?);
     }
-    let group = ground.cgroups.make(&id.to_string(), limits(machine)).map_err(failed("make the control group"))?;
+    let group =
+        ground.cgroups.make(&id.to_string(), limits(machine)).map_err(failed("make the control group"))?;
     let program = File::open(ground.program).map_err(failed("open the program for the process"))?;
     let errors = ground.logs.monitor(id).map_err(failed("open the log"))?;
     let launch = Launch { machine: machine.clone(), command_line };
@@ -101,7 +108,9 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
         group: &group,
         largest_file,
     };
-    process.spawn().map_err(|error| Error::passing(format!("Could not start the process of machine {id}"), error))
+    process
+        .spawn()
+        .map_err(|error| Error::passing(format!("Could not start the process of machine {id}"), error))
 }
 
 /// Opens and locks the disks.
@@ -148,4 +157,5 @@ fn limits(machine: &Machine) -> Limits {
     }
 }
 
-const _: () = assert!(command::FIRST == names::FIRST, "descriptors are handed over where the monitor looks for them");
+const _: () =
+    assert!(command::FIRST == names::FIRST, "descriptors are handed over where the monitor looks for them");

@@ -65,9 +65,8 @@ impl Logs {
             let path = self.folder.join(&name);
             let instance = name.split('.').next().and_then(|id| id.parse().ok());
             let written = files::if_there(fs::metadata(&path).and_then(|metadata| metadata.modified()))?;
-            let old = written.is_some_and(|written| {
-                SystemTime::now().duration_since(written).is_ok_and(|age| age > KEPT)
-            });
+            let old = written
+                .is_some_and(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age > KEPT));
             if old && !instance.is_some_and(lives) {
                 files::remove_file(&path)?;
             }

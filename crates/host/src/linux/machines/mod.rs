@@ -89,7 +89,9 @@ impl Machines {
     /// Adds the machines within `scope` to `observed`, also those of which only a control group is left.
     pub fn observe(&self, scope: &Scope, observed: &mut Observed) -> Result<(), Error> {
         let covered: BTreeSet<InstanceId> = match scope {
-            Scope::Everything => self.all().map_err(|error| Error::passing("Could not look for machines", error))?,
+            Scope::Everything => {
+                self.all().map_err(|error| Error::passing("Could not look for machines", error))?
+            }
             Scope::Resources(resources) => resources.iter().filter_map(machine).collect(),
         };
         for instance in covered {
@@ -182,7 +184,8 @@ impl Machines {
     /// See [`crate::Host::attach_console`].
     pub fn attach_console(&self, instance: InstanceId) -> Result<UnixStream, Error> {
         let folder = self.folder(instance);
-        control::connect_at_once(&folder.console()).map_err(|error| self.unreachable(instance, "attach to the console of", error))
+        control::connect_at_once(&folder.console())
+            .map_err(|error| self.unreachable(instance, "attach to the console of", error))
     }
 
     /// Kills all machines and takes away all that is theirs but their words. Returns what was done, and the first failure.
@@ -199,7 +202,11 @@ impl Machines {
                 Err(error) => first = first.and(Err(error)),
             }
         }
-        let group = || self.cgroups.remove_all().map_err(|error| Error::passing("Could not remove our control group", error));
+        let group = || {
+            self.cgroups
+                .remove_all()
+                .map_err(|error| Error::passing("Could not remove our control group", error))
+        };
         (done, first.and_then(|()| group()))
     }
 
@@ -249,7 +256,8 @@ impl Machines {
 
     fn forget_words(&self) -> Result<(), Error> {
         let forgotten = self.logs.forget(&|id| self.folder(id).exists());
-        forgotten.map_err(|error| Error::passing(format!("Could not tidy {}", self.places.logs.display()), error))
+        forgotten
+            .map_err(|error| Error::passing(format!("Could not tidy {}", self.places.logs.display()), error))
     }
 
     fn folder(&self, instance: InstanceId) -> Folder {

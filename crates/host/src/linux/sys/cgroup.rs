@@ -62,7 +62,7 @@ impl Cgroups {
             ("pids.max", limits.tasks.to_string()),
             ("cpu.max", format!("{quota} 100000")),
         ] {
-            if_there(fs::write(group.join(file), value))?;
+            write_if_there(&group.join(file), &value)?;
         }
         OpenOptions::new().write(true).open(group.join("cgroup.procs"))
     }
@@ -81,12 +81,10 @@ impl Cgroups {
     /// Ends all processes of a group, if it is there, and waits until they have.
     pub fn kill(&self, name: &str) -> io::Result<()> {
         let group = self.folder.join(name);
-        let by_kernel = OpenOptions::new().write(true).open(group.join("cgroup.kill"));
-        match if_there(by_kernel)? {
-            Some(mut file) => file.write_all(b"1")?,
-            None => return wait_until(|| kill_each(&group)), // Linux before 5.14, or no such group
+        match write_if_there(&group.join("cgroup.kill"), "1")? {
+            true => wait_until(|| Ok(!is_populated(&group)?)),
+            false => wait_until(|| kill_each(&group)), // Linux before 5.14, or no such group
         }
-        wait_until(|| Ok(!is_populated(&group)?))
     }
 
     /// Takes a group away that has no processes any more.
@@ -116,10 +114,18 @@ fn delegate(group: &Path) -> io::Result<()> {
     let available = String::from_utf8_lossy(&available).into_owned();
     for controller in ["memory", "pids", "cpu"] {
         if available.split_ascii_whitespace().any(|word| word == controller) {
-            let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
+            let _ = write_if_there(&group.join("cgroup.subtree_control"), &format!("+{controller}"));
         }
     }
     Ok(())
+}
+
+/// Writes into one of a group's files; false where the group has no such file. It is never made: that is refused in other words.
+fn write_if_there(file: &Path, value: &str) -> io::Result<bool> {
+    match if_there(OpenOptions::new().write(true).open(file))? {
+        Some(mut file) => file.write_all(value.as_bytes()).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 fn is_populated(group: &Path) -> io::Result<bool> {
@@ -173,7 +179,8 @@ mod tests {
 
     #[test]
     fn the_hierarchy_is_found_among_others() {
-        let hybrid = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let hybrid =
+            "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(mounted(hybrid), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(mounted("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n"), Some("/sys/fs/cgroup".into()));
         assert_eq!(mounted("proc /proc proc rw 0 0\n\n"), None);

@@ -77,18 +77,25 @@ impl Detached<'_> {
     /// Starts the program and returns once it runs.
     pub fn spawn(&self) -> Result<(), SpawnError> {
         let failed = |step| move |source: io::Error| SpawnError { step, source };
-        let text = |text: &str| CString::new(text).map_err(|error| failed("form the program's arguments")(error.into()));
+        let text = |text: &str| {
+            CString::new(text).map_err(|error| failed("form the program's arguments")(error.into()))
+        };
         let name = text(self.name)?;
-        let environment: Vec<CString> =
-            self.environment.iter().map(|(key, value)| text(&format!("{key}={value}"))).collect::<Result<_, _>>()?;
-        let null = File::options().read(true).write(true).open("/dev/null").map_err(failed("open /dev/null"))?;
+        let environment: Vec<CString> = self
+            .environment
+            .iter()
+            .map(|(key, value)| text(&format!("{key}={value}")))
+            .collect::<Result<_, _>>()?;
+        let null =
+            File::options().read(true).write(true).open("/dev/null").map_err(failed("open /dev/null"))?;
         let (mut answer, report) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)
             .map(|(read, write)| (File::from(read), write))
             .map_err(|errno| failed("make a pipe")(errno.into()))?;
 
         // Standard ones first, then the others: the place in this list is the number in the program.
         let ours = [null.as_raw_fd(), null.as_raw_fd(), self.errors.as_raw_fd()];
-        let mut placed: Vec<RawFd> = ours.into_iter().chain(self.descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
+        let mut placed: Vec<RawFd> =
+            ours.into_iter().chain(self.descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
         let mut plan = Plan {
             arguments: [name.as_ptr(), ptr::null()],
             environment: environment.iter().map(|entry| entry.as_ptr()).chain([ptr::null()]).collect(),
@@ -198,9 +205,8 @@ impl Plan<'_> {
         }
         // All that is open beyond is closed by exec; the report's pipe is, too, and that is how the caller learns of success.
         // SAFETY: only numbers are passed.
-        let closed = unsafe {
-            libc::syscall(libc::SYS_close_range, end, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-        };
+        let closed =
+            unsafe { libc::syscall(libc::SYS_close_range, end, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         self.check(CLOSE, closed == 0);
     }
 
