@@ -21,21 +21,21 @@ fn sockets_are_open_exactly_while_a_network_is_wanted() {
     run(async || {
         let mut site = Site::new();
         sleep(IMPATIENCE).await;
-        assert_eq!(site.host.state().tried, 0, "a cloud at rest has no sockets");
+        assert_eq!(site.loopback().tried, 0, "a cloud at rest has no sockets");
 
-        site.host.state().trouble = Some(ErrorKind::NotFound);
+        site.loopback().trouble = Some(ErrorKind::NotFound);
         let (id, source) = site.launch();
-        eventually("it was tried more than once", async || site.host.state().tried > 2).await;
+        eventually("it was tried more than once", async || site.loopback().tried > 2).await;
         assert!(is_free());
-        site.host.state().trouble = None;
-        eventually("sockets are open", async || site.host.state().opened == 1).await;
+        site.loopback().trouble = None;
+        eventually("sockets are open", async || site.loopback().opened == 1).await;
         assert_eq!(status(&get(source, "/").await), "200");
 
         let (second, _) = site.launch();
         site.cloud.terminate(id);
         site.publish();
         eventually("the first is forgotten", async || get(source, "/").await.is_empty()).await;
-        assert_eq!(site.host.state().opened, 1, "other views need no other sockets");
+        assert_eq!(site.loopback().opened, 1, "other views need no other sockets");
 
         // A connection in the middle of a request must not hold the namespace either.
         let address = site.cloud.interface(second).address;
@@ -54,10 +54,10 @@ fn sockets_of_the_past_are_opened_anew() {
         let mut site = Site::new();
         let (_, source) = site.launch_and_serve().await;
         sleep(IMPATIENCE).await;
-        assert_eq!(site.host.state().opened, 1);
+        assert_eq!(site.loopback().opened, 1);
 
-        site.host.state().identity += 1;
-        eventually("another namespace was noticed", async || site.host.state().opened == 2).await;
+        site.loopback().identity += 1;
+        eventually("another namespace was noticed", async || site.loopback().opened == 2).await;
         eventually("it is served", async || status(&get(source, "/").await) == "200").await;
 
         let vpc = site.cloud.world.default_vpc().unwrap().id;
@@ -72,7 +72,7 @@ fn sockets_of_the_past_are_opened_anew() {
         };
         site.cloud.world.put(subnet.into());
         site.publish();
-        eventually("another subnet was noticed", async || site.host.state().subnets == 4).await;
+        eventually("another subnet was noticed", async || site.loopback().subnets == 4).await;
         eventually("it is served", async || status(&get(source, "/").await) == "200").await;
     });
 }
@@ -81,11 +81,11 @@ fn sockets_of_the_past_are_opened_anew() {
 fn a_host_without_guests_is_left_alone() {
     run(async || {
         let mut site = Site::new();
-        site.host.state().trouble = Some(ErrorKind::Unsupported);
+        site.loopback().trouble = Some(ErrorKind::Unsupported);
         site.launch();
-        eventually("it was tried", async || site.host.state().tried == 1).await;
+        eventually("it was tried", async || site.loopback().tried == 1).await;
         site.launch();
         sleep(IMPATIENCE).await;
-        assert_eq!(site.host.state().tried, 1);
+        assert_eq!(site.loopback().tried, 1);
     });
 }

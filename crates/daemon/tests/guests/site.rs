@@ -40,7 +40,7 @@ pub(crate) const IMPATIENCE: Duration = Duration::from_millis(300);
 /// A cloud whose guests are served on loopback.
 pub(crate) struct Site {
     pub(crate) cloud: Cloud,
-    pub(crate) host: Arc<Loopback>,
+    loopback: Arc<Mutex<Loopback>>,
     worlds: watch::Sender<Arc<World>>,
     _serving: JoinHandle<()>,
 }
@@ -74,10 +74,19 @@ impl Site {
         // On loopback a whole prefix is local.
         sh(&format!("ip address add {ROUTER}/16 dev lo; ip address add {METADATA}/32 dev lo"));
         let cloud = Cloud::new();
-        let host = Arc::new(Loopback::default());
+        let loopback = Arc::new(Mutex::new(Loopback::default()));
+        let (opening, looking) = (Arc::clone(&loopback), Arc::clone(&loopback));
+        let host = Opener {
+            sockets: move |network: &Network| opening.lock().unwrap().open(network),
+            identity: move |_| Some(looking.lock().unwrap().identity),
+        };
         let (worlds, seen) = watch::channel(Arc::new(cloud.world.clone()));
-        let serving = tokio::spawn(guests::serve(seen, Arc::clone(&host) as Arc<dyn Host>, SECRET));
-        Self { cloud, host, worlds, _serving: serving }
+        let serving = tokio::spawn(guests::serve(seen, Arc::new(host), SECRET));
+        Self { cloud, loopback, worlds, _serving: serving }
+    }
+
+    pub(crate) fn loopback(&self) -> MutexGuard<'_, Loopback> {
+        self.loopback.lock().unwrap()
     }
 
     /// Shows everybody the cloud as it is now.
@@ -95,7 +104,7 @@ impl Site {
     /// Launches an instance and waits until its VPC is served.
     pub(crate) async fn launch_and_serve(&mut self) -> (InstanceId, Ipv4Addr) {
         let launched = self.launch();
-        eventually("sockets are open", async || self.host.state().opened > 0).await;
+        eventually("sockets are open", async || self.loopback().opened > 0).await;
         launched
     }
 }
@@ -110,12 +119,9 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool)
     timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never came true: {what}"));
 }
 
-/// A host whose VPCs' sockets are on loopback; it can do nothing else.
+/// What the test does with the opening of sockets on loopback, and what it sees of it.
 #[derive(Default)]
-pub(crate) struct Loopback(Mutex<LoopbackState>);
-
-#[derive(Default)]
-pub(crate) struct LoopbackState {
+pub(crate) struct Loopback {
     /// What opening says instead of sockets.
     pub(crate) trouble: Option<ErrorKind>,
     pub(crate) identity: u64,
@@ -126,8 +132,16 @@ pub(crate) struct LoopbackState {
 }
 
 impl Loopback {
-    pub(crate) fn state(&self) -> MutexGuard<'_, LoopbackState> {
-        self.0.lock().unwrap()
+    fn open(&mut self, network: &Network) -> Result<GuestSockets, Error> {
+        self.tried += 1;
+        if let Some(kind) = self.trouble {
+            return Err(Error::new(kind, "The test says no"));
+        }
+        let sockets =
+            open(network).map_err(|error| Error::passing("Could not open sockets on loopback", error))?;
+        self.opened += 1;
+        self.subnets = sockets.subnets.len();
+        Ok(sockets)
     }
 }
 
@@ -154,26 +168,27 @@ fn open(network: &Network) -> io::Result<GuestSockets> {
     Ok(GuestSockets { metadata: tcp(METADATA, 80)?, subnets })
 }
 
+/// A host that can open sockets, the way the two functions do, and nothing else.
+pub(crate) struct Opener<S, I> {
+    pub(crate) sockets: S,
+    pub(crate) identity: I,
+}
+
 fn cannot<T>() -> Result<T, Error> {
     Err(Error::new(ErrorKind::Unsupported, "This host can only open sockets"))
 }
 
-impl Host for Loopback {
+impl<S, I> Host for Opener<S, I>
+where
+    S: Fn(&Network) -> Result<GuestSockets, Error> + Send + Sync,
+    I: Fn(VpcId) -> Option<u64> + Send + Sync,
+{
     fn guest_sockets(&self, network: &Network) -> Result<GuestSockets, Error> {
-        let mut state = self.state();
-        state.tried += 1;
-        if let Some(kind) = state.trouble {
-            return Err(Error::new(kind, "The test says no"));
-        }
-        let sockets =
-            open(network).map_err(|error| Error::passing("Could not open sockets on loopback", error))?;
-        state.opened += 1;
-        state.subnets = sockets.subnets.len();
-        Ok(sockets)
+        (self.sockets)(network)
     }
 
-    fn network_identity(&self, _: VpcId) -> Option<u64> {
-        Some(self.state().identity)
+    fn network_identity(&self, vpc: VpcId) -> Option<u64> {
+        (self.identity)(vpc)
     }
 
     fn observe(&self, _: &Scope) -> Result<Observed, Error> {
