@@ -28,7 +28,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// Disks in the order of their slots on PCI bus 0; the first is the root disk.
     pub disks: Vec<Disk>,
-    /// Network interfaces in the order of their slots, after the disks' on PCI bus 0.
+    /// Network interfaces in the order of their slots on PCI bus 0, which are none of the disks': one disk more or less
+    /// moves no interface.
     pub nics: Vec<Nic>,
     /// How often the user had asked for a reboot when this run began; see [`crate::control`].
     pub reboots: u64,
@@ -192,7 +193,7 @@ pub mod descriptors {
         format!("{volume}.{part}")
     }
 
-    /// The open TAP of a network interface.
+    /// The open TAP of a network interface: one queue, opened with `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`.
     pub fn tap(interface: InterfaceId) -> String {
         interface.to_string()
     }
