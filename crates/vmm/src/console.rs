@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use spec::console::{CAPACITY, place};
 
 use crate::events::{Event, Events};
+use crate::exit::say;
 use crate::poll::Poll;
 
 /// How long output waits for more of it: less than people notice, more than a guest needs for a line.
@@ -284,7 +285,7 @@ impl Console {
             && let Err(error) = ring.write(bytes)
         {
             // The guest lives on without a record; a full disk must not end it.
-            eprintln!("cumulet-vmm: Cannot write the console's ring file, which is no longer kept: {error}");
+            say(&format!("Cannot write the console's ring file, which is no longer kept: {error}"));
             self.ring = None;
         }
     }

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -38,15 +39,20 @@ pub(crate) fn end(reason: EndReason, message: &str) -> ExitCode {
     ExitCode::from(reason.exit_status())
 }
 
+/// Says a sentence on standard error, if that can be written: a full disk under a log must not end a machine.
+pub(crate) fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "cumulet-vmm: {message}");
+}
+
 fn tell(reason: EndReason, message: &str) {
-    eprintln!("cumulet-vmm: {message}");
+    say(message);
     let record = RECORD.get().and_then(|record| record.lock().unwrap_or_else(PoisonError::into_inner).take());
     let Some(Record { run, file: Some(file) }) = record else { return };
     let ending = Ending { run, reason, message: message.to_owned() };
     let written =
         serde_json::to_vec(&ending).map_err(Into::into).and_then(|json| file.write_all_at(&json, 0));
     if let Err(error) = written {
-        eprintln!("cumulet-vmm: Cannot write down why the machine ended: {error}");
+        say(&format!("Cannot write down why the machine ended: {error}"));
     }
 }
 

@@ -68,7 +68,7 @@ fn by_hand() -> ExitCode {
     let arguments = match by_hand::parse(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("cumulet-vmm: {error}");
+            exit::say(&error.to_string());
             return ExitCode::from(EX_USAGE);
         }
     };

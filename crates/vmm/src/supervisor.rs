@@ -54,8 +54,9 @@ impl Supervisor {
             timeline::mark("machine ran");
             drop(machine);
             timeline::mark("machine taken apart");
-            // What it said after its end is about a machine that is no more.
+            // What it said after its end is about a machine that is no more; only what it printed still counts.
             self.events.take();
+            self.console.gather();
             match next {
                 Ok(Next::End(reason, message)) => {
                     self.console.finish();

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::exit::say;
+
 struct Timeline {
     begin: Instant,
     last_micros: AtomicU64,
@@ -29,5 +31,5 @@ pub(crate) fn mark(phase: &str) {
     let now = u64::try_from(timeline.begin.elapsed().as_micros()).unwrap_or(u64::MAX);
     let phase_micros = now.saturating_sub(timeline.last_micros.swap(now, Ordering::Relaxed));
     let millis = |micros: u64| format!("{}.{:03}", micros / 1000, micros % 1000);
-    eprintln!("cumulet-vmm: debug: {:>8} ms  +{}  {phase}", millis(now), millis(phase_micros));
+    say(&format!("debug: {:>8} ms  +{}  {phase}", millis(now), millis(phase_micros)));
 }

@@ -26,12 +26,16 @@ const XLF_KERNEL_64: u16 = 1 << 0;
 const ENTRY_64: u64 = 0x200;
 
 const PAGE: u64 = 4096;
+/// The largest kernel that is looked at, in bytes. Linux with everything built in and debug symbols is smaller.
+const MOST_KERNEL: u64 = 1 << 30;
 
 /// Why a kernel or initrd could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     #[error("Cannot read the {0}")]
     Read(&'static str, #[source] io::Error),
+    #[error("The kernel has {0} bytes, and may have {MOST_KERNEL}")]
+    KernelFile(u64),
     #[error("The kernel is neither an ELF file nor a bzImage")]
     NoKernel,
     #[error("Cannot load the kernel into {0} MiB of memory")]
@@ -58,6 +62,10 @@ pub(crate) fn load(
     initrd: Option<&File>,
 ) -> Result<Loaded, LoadError> {
     let end = memory_bytes.min(HOLE);
+    let bytes = kernel.seek(SeekFrom::End(0)).map_err(|error| LoadError::Read("kernel", error))?;
+    if bytes > MOST_KERNEL {
+        return Err(LoadError::KernelFile(bytes));
+    }
     let start = [magic(kernel, 0)?, magic(kernel, BZIMAGE_MAGIC.1)?];
     let (result, entry, kernel_end) = match start {
         [ELF_MAGIC, _] => load_elf(memory, end, &mut kernel)?,

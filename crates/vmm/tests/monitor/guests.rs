@@ -1,7 +1,7 @@
 //! Guests of a few instructions on the real monitor: serial port, power, reset, PCI, crashes, and what is no guest at all.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Output;
@@ -141,12 +141,16 @@ fn a_reset_builds_the_machine_anew_as_often_as_it_likes() {
     if !kvm_works() {
         return;
     }
-    let guest = Guest::new(&Code::default().reset());
+    let guest = Guest::new(&Code::default().print("R").reset());
     let mut machine = Running::start(&guest);
     machine.ask("\"status\"");
     let begin = machine.until(|_| true).resets;
     let status = machine.until(|status| status.resets >= begin + 20);
     assert_eq!((status.reboots, status.panicked), (0, false));
+    // Its console goes on from life to life.
+    let mut printed = [0; 10];
+    machine.child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+    assert_eq!(&printed, b"RRRRRRRRRR");
 }
 
 #[test]
