@@ -9,7 +9,7 @@
 //! reads stdout any more.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
@@ -18,6 +18,9 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::failure::{Failure, Remedy};
 use crate::tunnel::Tunnel;
+
+/// Bytes that are carried at a time.
+const BUFFER: usize = 64 * 1024;
 
 /// To what.
 #[derive(Debug, clap::Args)]
@@ -71,12 +74,12 @@ fn carry(Tunnel { stream, early }: Tunnel) -> Result<(), CarryError> {
     let also_ended = ended.clone();
     std::thread::spawn(move || {
         // If the guest takes no more, the other direction tells why.
-        let _ = io::copy(&mut &stdin, &mut &to_guest);
+        let _ = copy(&stdin, &to_guest);
         let _ = to_guest.shutdown(Shutdown::Write);
         let _ = ended.send(Ended::ToGuest);
     });
     std::thread::spawn(move || {
-        let copied = stdout.write_all(&early).and_then(|()| io::copy(&mut &from_guest, &mut stdout));
+        let copied = stdout.write_all(&early).and_then(|()| copy(&from_guest, &stdout));
         drop(stdout);
         let closed = copied.and_then(|_| close_stdout());
         let _ = also_ended.send(Ended::FromGuest(closed));
@@ -93,6 +96,21 @@ fn carry(Tunnel { stream, early }: Tunnel) -> Result<(), CarryError> {
         }
     }
     Ok(())
+}
+
+/// Copies to the end, and passes on at once whatever there is. The standard library's copy would have the kernel move
+/// bytes from the socket into a pipe (`splice`), and the kernel waits for more than have come: a peer that is to speak
+/// next would wait for ever.
+fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => to.write_all(&buffer[..length])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Passes the end on to whoever reads stdout, though this process goes on.

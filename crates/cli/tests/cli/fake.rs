@@ -141,6 +141,7 @@ fn now() -> Timestamp {
 
 async fn serve(listener: TcpListener, world: Shared) {
     while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).unwrap();
         let world = world.clone();
         let service = service_fn(move |request| {
             let world = world.clone();
@@ -392,6 +393,7 @@ async fn connect(world: &Shared, request: Request<Incoming>) -> Result<Response<
     let unreachable =
         || Error::new(400, "GuestNotReachable", format!("{instance} does not listen on {port}"));
     let mut guest = TcpStream::connect(guest.ok_or_else(unreachable)?).await.map_err(|_| unreachable())?;
+    guest.set_nodelay(true).unwrap();
     Ok(upgrade(request, |mut client| {
         Box::pin(async move {
             let _ = copy_bidirectional(&mut client, &mut guest).await;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -70,6 +71,36 @@ fn connect_carries_both_ways_and_passes_the_end_of_one_on() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+fn connect_holds_nothing_back() {
+    let (_fake, user) = cloud(|mut stream| {
+        let mut buffer = [0; 1024];
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            let _ = stream.write_all(&buffer[..length]);
+        }
+    });
+    let mut child = pipe(&user, &["connect", ID, "22"]);
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    // Each line is said only when the one before was heard, as the two sides of ssh talk.
+    let (done, talked) = mpsc::channel();
+    thread::spawn(move || {
+        for number in 0..50_u8 {
+            let line = vec![number; 100 + usize::from(number) * 17];
+            stdin.write_all(&line).unwrap();
+            let mut heard = vec![0; line.len()];
+            stdout.read_exact(&mut heard).unwrap();
+            assert_eq!(heard, line);
+        }
+        done.send(()).unwrap();
+    });
+    let talked = talked.recv_timeout(Duration::from_secs(10));
+    if talked.is_err() {
+        child.kill().unwrap();
+    }
+    assert_eq!(talked, Ok(()));
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
