@@ -10,13 +10,19 @@ use crate::world::{INSTANCE, World, machine};
 
 #[test]
 fn folders_and_groups_that_are_left_over_are_seen_and_cleared() {
-    let Some(world) = World::new() else { return };
+    let Some(mut world) = World::new() else { return };
     let lost = |run| Some(MachineState::Lost { run });
-    fs::create_dir(world.places.machines.join(INSTANCE.to_string())).unwrap();
-    fs::write(world.places.machines.join(format!("{INSTANCE}/lock")), "").unwrap();
-    assert_eq!(world.state(), lost(None));
+    let unlaunched = |world: &World| {
+        fs::create_dir(world.places.machines.join(INSTANCE.to_string())).unwrap();
+        fs::write(world.places.machines.join(format!("{INSTANCE}/lock")), "").unwrap();
+        assert_eq!(world.state(), lost(None));
+    };
+    unlaunched(&world);
     world.machines.remove(INSTANCE).unwrap();
     assert_eq!(world.state(), None);
+    unlaunched(&world);
+    world.restart();
+    assert_eq!(world.state(), None, "nothing ran in it, so a new daemon takes it away");
 
     // A process in a group of ours, and no folder.
     fs::create_dir_all(world.group().join(INSTANCE.to_string())).unwrap();

@@ -82,6 +82,7 @@ impl Machines {
         let logs = Logs::open(places.logs.clone())
             .map_err(|error| Error::passing(format!("Could not prepare {}", places.logs.display()), error))?;
         let machines = Self { places, cgroups, logs, hints: Hints::new() };
+        machines.clear_unlaunched()?;
         machines.forget_words()?;
         Ok(machines)
     }
@@ -252,6 +253,24 @@ impl Machines {
             .and_then(|()| self.cgroups.remove(&name))
             .and_then(|()| self.folder(instance).remove())
             .map_err(|error| Error::passing(format!("Could not clear away machine {instance}"), error))
+    }
+
+    /// Clears what a launcher left that was killed before there was a spec. Nothing ran in it, so no run is lost.
+    fn clear_unlaunched(&self) -> Result<(), Error> {
+        let unlaunched = |instance: &InstanceId| {
+            let folder = self.folder(*instance);
+            Ok(folder.exists()
+                && !folder.is_locked()?
+                && folder.run()?.is_none()
+                && folder.ending()?.is_none())
+        };
+        let failed = |error: io::Error| Error::passing("Could not look for machines", error);
+        for instance in self.all().map_err(failed)? {
+            if unlaunched(&instance).map_err(failed)? {
+                self.clear(instance)?;
+            }
+        }
+        Ok(())
     }
 
     fn forget_words(&self) -> Result<(), Error> {
