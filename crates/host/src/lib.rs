@@ -82,7 +82,7 @@ pub trait Host: Send + Sync {
 pub struct Capacity {
     /// Processors of the machine.
     pub processors: u32,
-    /// Memory for guests, in MiB: what the machine has, less what it needs itself.
+    /// Memory of the machine, in MiB. How much of it guests may not have is a matter of configuration.
     pub memory_mib: u64,
 }
 

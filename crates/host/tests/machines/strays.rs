@@ -56,7 +56,10 @@ fn a_teardown_leaves_no_process_no_folder_and_no_group() {
     fs::create_dir_all(world.group().join("i-00000000000000063")).unwrap();
     let (done, result) = world.machines.teardown();
     result.unwrap();
-    assert_eq!(done, [format!("killed machine {INSTANCE}"), "killed machine i-00000000000000063".to_owned()]);
+    assert_eq!(
+        done,
+        [format!("Removed machine {INSTANCE}"), "Removed machine i-00000000000000063".to_owned()]
+    );
     assert_eq!(world.remains(), [""; 0]);
     assert!(!world.group().exists());
 }

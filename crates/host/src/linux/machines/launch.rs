@@ -78,7 +78,6 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
         UnixListener::bind(folder.console()).map_err(failed("make the console socket"))?,
     );
     handed.add(names::ENDING, folder.make_ending().map_err(failed("make the ending file"))?);
-    handed.add(names::CONSOLE_RING, ground.logs.new_console(id).map_err(failed("make the console's file"))?);
     let kvm = OpenOptions::new().read(true).write(true).open(ground.kvm);
     handed.add(names::KVM, kvm.map_err(failed("open KVM for the process"))?);
     let disks = open_disks(machine, ground.storage)?;
@@ -95,6 +94,7 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
     let group =
         ground.cgroups.make(&id.to_string(), limits(machine)).map_err(failed("make the control group"))?;
     let program = File::open(ground.program).map_err(failed("open the program for the process"))?;
+    handed.add(names::CONSOLE_RING, ground.logs.new_console(id).map_err(failed("make the console's file"))?);
     let errors = ground.logs.monitor(id).map_err(failed("open the log"))?;
     let launch = Launch { machine: machine.clone(), command_line };
     handed.add(names::SPEC, folder.write_spec(&launch).map_err(failed("write the spec"))?);

@@ -134,15 +134,20 @@ impl Machines {
         }
     }
 
-    /// Presses a machine's power button.
+    /// Presses a machine's power button. One that ends before it answers has obeyed.
     pub fn power_off(&self, instance: InstanceId) -> Result<(), Error> {
-        self.ask(instance, "power off", &Request::PowerOff)
+        match control::ask(&self.folder(instance).control(), &Request::PowerOff, ANSWER) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            answer => answer.map(|_| ()).map_err(|error| self.unreachable(instance, "power off", error)),
+        }
     }
 
     /// Reboots a machine; `count` is the number of reboots the user has asked for.
     pub fn reboot(&self, instance: InstanceId, count: u64) -> Result<(), Error> {
         let patience_ms = u64::try_from(REBOOT.as_millis()).unwrap_or(u64::MAX);
-        self.ask(instance, "reboot", &Request::Reboot { count, patience_ms })
+        control::ask(&self.folder(instance).control(), &Request::Reboot { count, patience_ms }, ANSWER)
+            .map(|_| ())
+            .map_err(|error| self.unreachable(instance, "reboot", error))
     }
 
     /// Kills every process of a machine and returns when they are gone.
@@ -199,7 +204,7 @@ impl Machines {
         let mut first = Ok(());
         for instance in all {
             match self.kill(instance).and_then(|()| self.clear(instance)) {
-                Ok(()) => done.push(format!("killed machine {instance}")),
+                Ok(()) => done.push(format!("Removed machine {instance}")),
                 Err(error) => first = first.and(Err(error)),
             }
         }
@@ -229,12 +234,6 @@ impl Machines {
     fn all(&self) -> io::Result<BTreeSet<InstanceId>> {
         let names = files::names(&self.places.machines)?.into_iter().chain(self.cgroups.names()?);
         Ok(names.filter_map(|name| name.parse().ok()).collect())
-    }
-
-    fn ask(&self, instance: InstanceId, verb: &str, request: &Request) -> Result<(), Error> {
-        control::ask(&self.folder(instance).control(), request, ANSWER)
-            .map(|_| ())
-            .map_err(|error| self.unreachable(instance, verb, error))
     }
 
     fn unreachable(&self, instance: InstanceId, verb: &str, error: io::Error) -> Error {
