@@ -26,7 +26,7 @@ impl Progress {
         let display = if stderr().is_terminal() {
             let bar = ProgressBar::no_length();
             let template =
-                "{msg:16} [{bar:30}] {percent:>3} %  {decimal_bytes} of {decimal_total_bytes}  {eta}";
+                "{msg:16} [{bar:20}] {percent:>3} %  {decimal_bytes} of {decimal_total_bytes}  {eta}";
             bar.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
             Display::Bar(bar)
         } else {

@@ -121,7 +121,7 @@ pub(crate) async fn run(arguments: &Arguments, client: &Client, output: Format) 
     tell(output, &listeners)?;
     let exchange = Arc::new(Exchange {
         client: client.clone(),
-        slots: Semaphore::new(CONNECTIONS),
+        slots: Arc::new(Semaphore::new(CONNECTIONS)),
         complaints: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
@@ -189,7 +189,7 @@ impl Route {
 /// What all connections share.
 struct Exchange {
     client: Client,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     /// The last complaint that was told, and when.
     complaints: Mutex<Option<(String, Instant)>>,
 }
@@ -199,14 +199,13 @@ impl Exchange {
     async fn serve(self: Arc<Self>, listener: TcpListener, route: Route) {
         let route = Arc::new(route);
         loop {
-            let Ok(slot) = self.slots.acquire().await else { return };
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    slot.forget();
                     let (exchange, route) = (Arc::clone(&self), Arc::clone(&route));
                     tokio::spawn(async move {
                         exchange.carry(stream, &route).await;
-                        exchange.slots.add_permits(1);
+                        drop(slot);
                     });
                 }
                 // Out of descriptors, most likely: some will come back.

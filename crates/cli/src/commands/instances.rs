@@ -45,10 +45,10 @@ pub(crate) fn row(instance: &Instance) -> Row {
         ("name", Cell::from(name_of(&instance.tag_set))),
         ("state", Cell::word(&instance.instance_state.name)),
         ("type", Cell::from(&*instance.instance_type)),
-        ("image", Cell::from(&*instance.image_id)),
         ("public_ip", Cell::from(instance.ip_address.as_deref())),
         ("private_ip", Cell::from(instance.private_ip_address.as_deref())),
-        ("key", Cell::from(instance.key_name.as_deref())),
         ("launched", Cell::Time(instance.launch_time)),
+        ("image", Cell::from(&*instance.image_id)),
+        ("key", Cell::from(instance.key_name.as_deref())),
     ]
 }

@@ -25,6 +25,10 @@ use crate::wait::until_running;
 /// ssh's own port.
 const PORT: u16 = 22;
 
+/// How long a guest that accepted the connection may take to greet and agree on keys, in seconds: a small one that is
+/// busy booting takes its time.
+const HANDSHAKE: u64 = 60;
+
 const EXAMPLES: &str = "\
 Examples:
   cumulet ssh web
@@ -94,22 +98,24 @@ pub(crate) async fn run(
     group::check_open(client, &instance, PORT).await?;
     let left = deadline.saturating_duration_since(Instant::now()).as_secs();
     let program = std::env::current_exe().map_err(SshError::Itself)?;
+    let id = &instance.instance_id;
     let mut ssh = Command::new("ssh");
-    ssh.arg("-o").arg(format!("ProxyCommand={}", proxy(&program, overrides, &instance.instance_id, left)));
-    ssh.args(["-o", &format!("HostKeyAlias={}", instance.instance_id)]);
-    ssh.args(["-o", "StrictHostKeyChecking=accept-new"]);
+    // ssh obeys what it is told first: the way is ours, then the user decides, and the rest are our defaults.
+    ssh.arg("-o").arg(format!("ProxyCommand={}", proxy(&program, overrides, id, left)));
+    for option in &arguments.option {
+        ssh.args(["-o", option]);
+    }
     if let Some(path) = known_hosts()? {
         ssh.arg("-o")
             .arg(format!("UserKnownHostsFile=\"{}\"", path.display().to_string().replace('%', "%%")));
     }
-    ssh.args(["-o", "ServerAliveInterval=30"]);
-    for option in &arguments.option {
-        ssh.args(["-o", option]);
-    }
+    ssh.args(["-o", &format!("HostKeyAlias={id}"), "-o", "StrictHostKeyChecking=accept-new"]);
+    // The guest may take as long as the user waits, whatever ssh's configuration says of others.
+    ssh.args(["-o", &format!("ConnectTimeout={}", left + HANDSHAKE), "-o", "ServerAliveInterval=30"]);
     if let Some(key) = key(arguments, &instance)? {
         ssh.arg("-i").arg(key).args(["-o", "IdentitiesOnly=yes"]);
     }
-    ssh.args(["-l", &arguments.login, &instance.instance_id]);
+    ssh.args(["-l", &arguments.login, id]);
     if !arguments.command.is_empty() {
         ssh.arg("--").args(&arguments.command);
     }

@@ -204,7 +204,12 @@ fn nobody_at_the_endpoint_is_told_from_somebody_else() {
         assert!(refused.contains(&format!("The connection to {endpoint} broke off: ")), "{refused}");
     }
     stranger.join().unwrap();
-    let refused = ask();
+
+    // A port that is ours and on which we do not listen.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint = format!("http://{}", nobody.local_addr().unwrap());
+    let refused = user.run(&["--endpoint", &endpoint, "ls"]).refused();
     assert!(refused.contains(&format!("Could not connect to {endpoint}: Connection refused")), "{refused}");
     assert!(refused.contains("hint: is the cloud running?"), "{refused}");
 }

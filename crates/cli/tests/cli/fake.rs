@@ -83,10 +83,19 @@ impl Fake {
         Self::start_at("127.0.0.1:0".parse().expect("an address"))
     }
 
+    /// At an address that an earlier cloud had, and that may take a moment to become free.
     pub(crate) fn start_at(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let listener = runtime.block_on(TcpListener::bind(address)).expect("a port");
+        let listener = runtime.block_on(async {
+            for _ in 0..100 {
+                match TcpListener::bind(address).await {
+                    Ok(listener) => return listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+            panic!("{address} does not become free")
+        });
         let address = listener.local_addr().expect("its address");
         let world = Shared::default();
         runtime.spawn(serve(listener, world.clone()));
