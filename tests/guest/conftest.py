@@ -1,14 +1,79 @@
-"""What every guest test may ask for: the lab, the cloud in it, its clients."""
+"""What a guest test may ask for: the lab, the cloud in it, clients of the cloud, instances.
+
+A guest test is a few lines: launch, wait for the console or ssh, assert.
+
+    def test_user_data_runs(launch):
+        instance = launch(user_data="#!/bin/sh\necho it ran")
+        instance.wait_for_console("it ran")
+"""
 
 import pytest
 
-from lab import Lab
+from cloud import PORT, Cloud, Instance, keep
+from lab import Lab, free_port
 
 
 @pytest.fixture(scope="session")
-def lab():
+def port():
+    """The port of this machine's loopback that leads to the cloud's."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def lab(port):
     """A started lab of the tests' own, stopped at the end."""
     lab = Lab("guest-tests")
-    lab.start()
+    lab.start("--forward", f"{port}:{PORT}")
     yield lab
     lab.stop()
+
+
+@pytest.fixture(scope="session")
+def cloud(lab, port):
+    """The daemon, running in the lab, with the image `tiny` registered."""
+    cloud = Cloud(lab, port)
+    cloud.start()
+    cloud.image("tiny")
+    return cloud
+
+
+@pytest.fixture(scope="session")
+def ec2(cloud):
+    """boto3's client of the cloud."""
+    return cloud.ec2()
+
+
+@pytest.fixture(scope="session")
+def key(ec2, tmp_path_factory):
+    """A key pair made by the cloud: its name, and the file of its private half."""
+    made = ec2.create_key_pair(KeyName="guest-tests", KeyType="ed25519")
+    file = tmp_path_factory.mktemp("key") / "guest-tests.pem"
+    file.write_text(made["KeyMaterial"])
+    file.chmod(0o600)
+    return made["KeyName"], file
+
+
+@pytest.fixture
+def launch(cloud, ec2, key):
+    """launch(**RunInstances parameters): an instance of `tiny` with the tests' key; terminated when the test ends."""
+    launched = []
+
+    def launch(image: str = "tiny", user_data: str = "", **parameters) -> Instance:
+        wish = {"InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1, "KeyName": key[0], "UserData": user_data}
+        answer = ec2.run_instances(ImageId=cloud.image(image), **(wish | parameters))
+        launched.extend(one["InstanceId"] for one in answer["Instances"])
+        return Instance(cloud, answer["Instances"][0]["InstanceId"], key[1])
+
+    yield launch
+    if launched:
+        ec2.terminate_instances(InstanceIds=launched)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test names the folder where what explains it is kept."""
+    outcome = yield
+    report = outcome.get_result()
+    cloud = item.funcargs.get("cloud") if hasattr(item, "funcargs") else None
+    if report.failed and cloud:
+        report.sections.append(("kept", str(keep(cloud, item.name))))

@@ -1,0 +1,154 @@
+"""A cloud of the tests' own: cumuletd and its machines in a lab, its clients out here.
+
+The lab's port 8773 is forwarded to a free port of this machine's loopback; that port is the only way in. What the daemon
+prints is in the lab's folder for results, readable from outside while it runs.
+"""
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+from lab import CACHE, REPOSITORY, Lab
+
+PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve() / "release"
+PORT = 8773
+STATE = "/var/lib/cumulet"
+
+
+class Cloud:
+    """The daemon in its lab, and what clients need to reach it."""
+
+    def __init__(self, lab: Lab, port: int):
+        self.lab = lab
+        self.port = port
+        self.images: dict[str, str] = {}
+        self.client_file = lab.home / "client.json"
+        self.log = lab.home / "out/cumuletd.log"
+
+    def start(self):
+        """Starts the daemon in the lab and learns its keys."""
+        self.log.unlink(missing_ok=True)
+        self.start_daemon()
+        client = json.loads(self.lab.run("cat", f"{STATE}/client.json"))
+        client["endpoint"] = f"http://127.0.0.1:{self.port}"
+        self.client_file.write_text(json.dumps(client))
+        self.client_file.chmod(0o600)
+
+    def start_daemon(self, *options: str):
+        """Starts cumuletd, detached, and waits until its port answers."""
+        words = " ".join([str(PROGRAMS / "cumuletd"), "--listen", f"10.0.2.15:{PORT}", *options])
+        self.lab.shell(f"CUMULET_LOG=info setsid {words} >> /out/cumuletd.log 2>&1 < /dev/null & echo $! > /run/cumuletd.pid")
+        self.wait_for_answer()
+
+    def wait_for_answer(self, seconds: float = 120):
+        """Until the port answers at all: a refusal of an unsigned request is an answer."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=10)
+                return
+            except urllib.error.HTTPError:
+                return
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"cumuletd does not answer ({error}):\n{self.daemon_says()}") from error
+            time.sleep(0.3)
+
+    def kill_daemon(self):
+        """The daemon ends as by a crash; its machines go on."""
+        self.lab.shell("kill -KILL $(cat /run/cumuletd.pid)")
+
+    def daemon_says(self) -> str:
+        """The end of the daemon's log."""
+        return self.log.read_text(errors="replace")[-6000:] if self.log.exists() else "nothing"
+
+    def ec2(self):
+        """boto3's client, patient as emulation needs it, never retrying what failed."""
+        client = json.loads(self.client_file.read_text())
+        return boto3.client(
+            "ec2",
+            endpoint_url=client["endpoint"],
+            region_name=client["region"],
+            aws_access_key_id=client["access_key_id"],
+            aws_secret_access_key=client["secret_access_key"],
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=120, connect_timeout=30),
+        )
+
+    def cumulet(self, *words: str, seconds: int = 600, stdin: str = "") -> subprocess.CompletedProcess:
+        """The user's own tool, out here; the caller looks at its status."""
+        line = [PROGRAMS / "cumulet", "--client", self.client_file, *words]
+        return subprocess.run(line, text=True, capture_output=True, timeout=seconds, input=stdin)
+
+    def image(self, name: str) -> str:
+        """The id of one of our images; built and registered when it is asked for first."""
+        if name not in self.images:
+            self.images[name] = self._import_image(name)
+        return self.images[name]
+
+    def _import_image(self, name: str) -> str:
+        disk = subprocess.run([REPOSITORY / "images/build", name], check=True, text=True, stdout=subprocess.PIPE)
+        done = self.cumulet("image", "import", disk.stdout.strip(), "--name", name)
+        assert done.returncode == 0, done.stderr
+        return self.ec2().describe_images(Filters=[{"Name": "name", "Values": [name]}])["Images"][0]["ImageId"]
+
+
+class Instance:
+    """One instance, from the outside."""
+
+    def __init__(self, cloud: Cloud, id: str, key_file: Path):
+        self.cloud = cloud
+        self.id = id
+        self.key_file = key_file
+
+    def describe(self) -> dict:
+        """What DescribeInstances says of it."""
+        return self.cloud.ec2().describe_instances(InstanceIds=[self.id])["Reservations"][0]["Instances"][0]
+
+    def state(self) -> str:
+        """The name of its state."""
+        return self.describe()["State"]["Name"]
+
+    def wait_for_state(self, state: str, seconds: float = 180):
+        """Until it is in this state."""
+        self._wait(lambda: self.state() == state, f"{self.id} did not become {state}", seconds)
+
+    def console(self) -> str:
+        """All its serial console said so far."""
+        done = self.cloud.cumulet("console", self.id, "--log")
+        return done.stdout if done.returncode == 0 else ""
+
+    def wait_for_console(self, words: str, seconds: float = 300):
+        """Until its console has said these words."""
+        self._wait(lambda: words in self.console(), f"{self.id} did not say {words!r}", seconds)
+
+    def ssh(self, command: str, seconds: int = 600) -> str:
+        """Runs a command on it as admin, through `cumulet ssh`; its output, or the failure with what it said."""
+        done = self.cloud.cumulet("ssh", self.id, "-i", str(self.key_file), "--", command, seconds=seconds)
+        if done.returncode != 0:
+            raise AssertionError(f"on {self.id}, {command!r} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _wait(self, condition, complaint: str, seconds: float):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{complaint} within {seconds} s; its console:\n{self.console()[-4000:]}")
+            time.sleep(1)
+
+
+def keep(cloud: Cloud, name: str):
+    """What explains a failure, kept where the next run does not overwrite it; the folder."""
+    folder = CACHE / "guest-tests" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cumuletd.log").write_text(cloud.daemon_says())
+    console = cloud.lab.home / "console.log"
+    if console.exists():
+        (folder / "lab-console.log").write_bytes(console.read_bytes())
+    return folder
