@@ -60,7 +60,7 @@ macro_rules! tagged {
             let mut add = |id: String, kind, tags: &Tags| {
                 found.extend(tags.iter().map(|(key, value)| (id.clone(), kind, key.clone(), value.clone())));
             };
-            for row in world.rows() {
+            for row in world.rows().filter(is_seen) {
                 match &row {
                     $(Row::$variant(row) => add(row.id.to_string(), $name, &row.tags),)*
                     _ => {}
@@ -87,6 +87,11 @@ tagged! {
     NetworkAclId NetworkAcl NetworkAcl "network-acl";
     DhcpOptionsId DhcpOptions DhcpOptions "dhcp-options";
     GroupId SecurityGroup Group "security-group";
+}
+
+/// Users see it. What is only left until the host has let go of it cannot be tagged, and its tags are gone.
+fn is_seen(row: &Row) -> bool {
+    !matches!(row, Row::Image(Image { doomed: true, .. }) | Row::Interface(Interface { doomed: true, .. }))
 }
 
 /// Adds tags to things, in place of those with the same keys.
@@ -138,7 +143,8 @@ fn change(
         Tagged::Row(key) => {
             let text = key.text();
             let id = text.rsplit_once('/').map_or(text.as_str(), |(_, id)| id).to_owned();
-            let mut row = tx.world().row(key).ok_or_else(|| missing(id.clone()))?;
+            let row = tx.world().row(key).filter(is_seen);
+            let mut row = row.ok_or_else(|| missing(id.clone()))?;
             change(row.tags_mut().ok_or_else(|| missing(id))?)?;
             tx.put(row);
         }
