@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use cloud::rules::images::{self, NewImage};
 use cloud::{Refusal, Tx};
+use host::linux::{Linux, Options};
 use host::simulated::Simulated;
 use host::{Capacity, Host};
 use spec::storage::{Architecture, ImageFacts};
@@ -66,7 +67,8 @@ pub enum DaemonError {
 /// Runs the cloud on this machine until it is told to end. Guests go on without it.
 pub fn serve(config: &Config) -> Result<(), DaemonError> {
     let _lock = lock_state(&config.state)?;
-    runtime()?.block_on(run(config, this_machine()?, None))
+    let host: Arc<dyn Host> = Arc::new(Linux::open(&options(config))?);
+    runtime()?.block_on(run(config, host, None))
 }
 
 /// Runs a cloud that only pretends: the API is real, the instances are not.
@@ -88,7 +90,9 @@ pub fn simulate(mut config: Config, keep_state: bool) -> Result<(), DaemonError>
 /// Takes away what the daemon made on this machine. No daemon may run, and none is needed.
 pub fn teardown(config: &Config, purge: bool) -> Result<(), DaemonError> {
     let _lock = lock_state(&config.state)?;
-    this_machine()?;
+    let (done, result) = Linux::teardown(&options(config));
+    done.iter().for_each(|line| println!("{line}"));
+    result?;
     if purge {
         let step = format!("delete the state folder {}", config.state.display());
         fs::remove_dir_all(&config.state).map_err(|source| DaemonError::System { step, source })?;
@@ -99,9 +103,8 @@ pub fn teardown(config: &Config, purge: bool) -> Result<(), DaemonError> {
     Ok(())
 }
 
-fn this_machine() -> Result<Arc<dyn Host>, DaemonError> {
-    let what = "This build has no driver for a real host yet; use --simulate";
-    Err(host::Error::new(host::ErrorKind::Unsupported, what).into())
+fn options(config: &Config) -> Options {
+    Options { state: config.state.clone(), run: config.run.clone(), vmm: config.vmm.clone() }
 }
 
 async fn run(config: &Config, host: Arc<dyn Host>, simulated: Option<&Simulated>) -> Result<(), DaemonError> {
