@@ -48,7 +48,9 @@ pub use secret::{SecretError, load_or_make_secret};
 const LOOK: Duration = Duration::from_secs(2);
 /// The pauses before sockets are tried again: a network comes to be shortly after it is wanted.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// After so many tries, about three seconds, it is worth a word that there are no sockets yet.
+const TRIES_BEFORE_A_WORD: u32 = 9;
 
 /// Serves the guests of every VPC, as each new world has them, until there will be no more worlds. `secret` is
 /// what session tokens of the metadata service are made with.
@@ -136,23 +138,21 @@ struct Opened {
 /// Opens a VPC's sockets as soon as that can be done; none on a host that never can.
 async fn open(networks: &mut watch::Receiver<Network>, host: &Arc<dyn Host>) -> Option<Opened> {
     let mut pause = FIRST_PAUSE;
-    let mut said = false;
+    let mut tries = 0_u32;
     loop {
         let network = networks.borrow_and_update().clone();
         let vpc = network.vpc;
+        tries = tries.saturating_add(1);
         match try_to_open(network, Arc::clone(host)).await {
             Ok(opened) => return Some(opened),
             Err(error) if error.kind == ErrorKind::Unsupported => {
                 debug!("nothing is served to the guests of {vpc}: {}", error.chain());
                 return None;
             }
-            Err(error) => {
-                // Before its network is there, or while it is changed, this is as it should be.
-                let expected = error.kind == ErrorKind::NotFound || pause < LONGEST_PAUSE;
-                if !expected && !std::mem::replace(&mut said, true) {
-                    warn!("the guests of {vpc} are not served yet, trying on: {}", error.chain());
-                }
+            Err(error) if tries == TRIES_BEFORE_A_WORD => {
+                warn!("the guests of {vpc} are not served yet, trying on: {}", error.chain());
             }
+            Err(_) => {}
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -2,7 +2,7 @@
 //!
 //! Each asker has a rate of its own and a number of conversations of its own; what all guests together may hold open is
 //! bounded too, by what one process may have open. The rate is EC2's for link-local services: 1024 packets a second for each
-//! interface (AWS, *DNS attributes for your VPC*); here a question or a connection counts as one.
+//! interface (AWS, *DNS attributes for your VPC*); here a question counts as one.
 //!
 //! These bounds hold for what reaches us. What fills a socket's own queue before that is the packet filter's affair.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
-/// Questions and connections a second from one asker.
+/// Questions a second from one asker.
 const RATE: u32 = 1024;
 /// Connections that one asker may have open.
 const STREAMS: usize = 16;

@@ -46,9 +46,6 @@ where
 
 fn admit(source: SocketAddr, service: &Service) -> Option<Caller> {
     let (source, guest) = service.guest(source)?;
-    if !guest.may_ask() {
-        return None;
-    }
     let place = service.shared.limits.stream(&guest)?;
     Some(Caller { source, guest, _place: place })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::site::{IMPATIENCE, PATIENCE, ROUTER, Site, run};
+use crate::site::{IMPATIENCE, PATIENCE, ROUTER, Site, eventually, run};
 
 /// Message types (RFC 2132, 9.6).
 pub(crate) const DISCOVER: u8 = 1;
@@ -43,11 +43,20 @@ async fn client(address: Ipv4Addr) -> UdpSocket {
     socket
 }
 
-async fn exchange(socket: &UdpSocket, message: &[u8], patience: Duration) -> Option<(u8, Ipv4Addr)> {
+/// The address in the next answer of that kind, if there is one in time.
+async fn exchange(socket: &UdpSocket, message: &[u8], kind: u8, patience: Duration) -> Option<Ipv4Addr> {
     socket.send(message).await.unwrap();
     let mut answer = [0; 1500];
-    let length = timeout(patience, socket.recv(&mut answer)).await.ok()?.unwrap();
-    Some(read(&answer[..length]))
+    let listening = async {
+        loop {
+            let length = socket.recv(&mut answer).await.unwrap();
+            let (found, address) = read(&answer[..length]);
+            if found == kind {
+                return address;
+            }
+        }
+    };
+    timeout(patience, listening).await.ok()
 }
 
 #[test]
@@ -59,15 +68,14 @@ fn an_interface_is_told_its_address_from_the_moment_it_is_known() {
             let (id, address) = site.launch();
             let mac = site.cloud.interface(id).mac.0;
             let socket = client(address).await;
-            let discover = message(DISCOVER, mac, None);
             // Between publishing and knowing there is a moment, much shorter than any guest's start.
-            let mut offer = None;
-            for _ in 0..20 {
-                offer = offer.or(exchange(&socket, &discover, Duration::from_millis(200)).await);
-            }
-            assert_eq!(offer, Some((OFFER, address)));
+            let discover = message(DISCOVER, mac, None);
+            eventually("an offer", async || {
+                exchange(&socket, &discover, OFFER, IMPATIENCE).await == Some(address)
+            })
+            .await;
             let request = message(REQUEST, mac, Some(address));
-            assert_eq!(exchange(&socket, &request, PATIENCE).await, Some((ACK, address)));
+            assert_eq!(exchange(&socket, &request, ACK, PATIENCE).await, Some(address));
         }
     });
 }
@@ -88,9 +96,9 @@ fn nobody_else_is_answered() {
             vec![0xff; 2000],
             Vec::new(),
         ] {
-            assert_eq!(exchange(&socket, &unanswered, IMPATIENCE).await, None);
+            assert_eq!(exchange(&socket, &unanswered, OFFER, IMPATIENCE).await, None);
         }
         let discover = message(DISCOVER, mac, None);
-        assert_eq!(exchange(&socket, &discover, PATIENCE).await, Some((OFFER, address)));
+        assert_eq!(exchange(&socket, &discover, OFFER, PATIENCE).await, Some(address));
     });
 }

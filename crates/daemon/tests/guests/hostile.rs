@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -46,7 +46,7 @@ fn connections_that_say_nothing_use_up_their_own_guests_places_only() {
         assert_served(neighbour).await;
         let mut hung_up = 0;
         for stream in &mut slow {
-            let read = timeout(Duration::from_millis(20), tokio::io::AsyncReadExt::read_u8(stream)).await;
+            let read = timeout(Duration::from_millis(20), stream.read_u8()).await;
             hung_up += usize::from(read.is_ok());
         }
         assert!((180..200).contains(&hung_up), "{hung_up} of 200 were hung up on");
@@ -90,6 +90,29 @@ fn a_head_may_be_neither_long_nor_slow() {
         };
         timeout(PATIENCE, drip).await.expect("a head that drips is not waited for");
         assert!(began.elapsed() > Duration::from_secs(5), "hung up on already after {:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn requests_are_answered_at_their_guests_rate() {
+    run(async || {
+        let (_site, hostile, neighbour) = two_guests().await;
+        let requests = "GET /latest/meta-data/ami-id HTTP/1.1\r\n\r\n".repeat(3000);
+        let last = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let began = Instant::now();
+        let mut stream = connect(hostile).await;
+        let flooding = tokio::spawn(async move {
+            let (mut answers, mut questions) = stream.split();
+            let mut text = String::new();
+            let asking = async { questions.write_all(format!("{requests}{last}").as_bytes()).await };
+            let (asked, read) = tokio::join!(asking, answers.read_to_string(&mut text));
+            asked.and(read).unwrap();
+            text.matches("HTTP/1.1 200").count()
+        });
+        assert_served(neighbour).await;
+        assert_eq!(flooding.await.unwrap(), 3001);
+        // A bucket of 1024 first, then 1024 a second.
+        assert!(began.elapsed() > Duration::from_millis(1900), "all answered after {:?}", began.elapsed());
     });
 }
 

@@ -130,7 +130,7 @@ fn what_was_attached_later_is_no_part_of_the_launch() {
 fn a_guest_is_known_while_its_machine_is_needed_or_up() {
     let mut cloud = Cloud::new();
     assert_eq!(served(&cloud.world).len(), 0, "a cloud at rest serves nobody");
-    let id = cloud.launch_usual();
+    let (id, bystander) = (cloud.launch_usual(), cloud.launch_usual());
     let interface = cloud.interface(id);
     let known = |world: &World| {
         served(world).values().any(|one| {
@@ -148,6 +148,8 @@ fn a_guest_is_known_while_its_machine_is_needed_or_up() {
     cloud.command(|tx| instances::start(tx, &[id]));
     assert!(known(&cloud.world), "when it is started again");
     cloud.terminate(id);
+    assert!(!known(&cloud.world), "when it is terminated");
+    cloud.terminate(bystander);
     assert_eq!(served(&cloud.world).len(), 0);
 }
 
