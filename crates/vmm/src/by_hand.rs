@@ -132,6 +132,7 @@ pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError>
         initrd: arguments.initrd.as_deref().map(open_file).transpose()?,
         disks: arguments.disks.iter().map(disk).collect::<Result<_, _>>()?,
         links: arguments.taps.iter().map(link).collect::<Result<_, ByHandError>>()?,
+        _lock: None,
         command_line: arguments.command_line.unwrap_or_else(|| "console=ttyS0".to_owned()),
     };
     let listen = |path: PathBuf| UnixListener::bind(&path).map_err(|error| ByHandError::Listen(path, error));

@@ -40,6 +40,8 @@ pub(crate) struct Held {
     pub(crate) disks: Vec<Arc<dyn Backend>>,
     /// As many as the spec has NICs, in the same order.
     pub(crate) links: Vec<Arc<dyn Link>>,
+    /// Locked by the launcher; whoever finds it locked knows that we live. Only held, until the process ends.
+    pub(crate) _lock: Option<OwnedFd>,
 }
 
 /// The ways to and from the world outside.
@@ -51,8 +53,6 @@ pub(crate) struct Outside {
     pub(crate) ending: Option<File>,
     /// Standard input and output are the serial console.
     pub(crate) standard_console: bool,
-    /// Locked by the launcher; whoever finds it locked knows that we live. Only held.
-    pub(crate) _lock: Option<OwnedFd>,
 }
 
 /// Why there is nothing to build from.
@@ -91,11 +91,8 @@ pub(crate) fn inherit(
     learned: impl FnOnce(&Machine, &mut Outside),
 ) -> Result<(Held, Outside), LaunchError> {
     let mut left = Descriptors::inherit(names)?;
-    let mut outside = Outside {
-        ending: Some(left.take(names::ENDING)?),
-        _lock: Some(left.take(names::LOCK)?),
-        ..Outside::default()
-    };
+    let mut outside = Outside { ending: Some(left.take(names::ENDING)?), ..Outside::default() };
+    let lock = left.take(names::LOCK)?;
     let launch = read_spec(&left.take::<File>(names::SPEC)?)?;
     learned(&launch.machine, &mut outside);
     outside.control = Some(left.take(names::CONTROL)?);
@@ -113,7 +110,7 @@ pub(crate) fn inherit(
     let links = launch.machine.nics.iter().map(link).collect::<Result<_, LaunchError>>()?;
     let (kernel, initrd) = (left.take(names::KERNEL)?, left.find(names::INITRD));
     let Launch { machine, command_line } = launch;
-    Ok((Held { machine, command_line, kvm, kernel, initrd, disks, links }, outside))
+    Ok((Held { machine, command_line, kvm, kernel, initrd, disks, links, _lock: Some(lock) }, outside))
 }
 
 fn read_spec(file: &File) -> Result<Launch, LaunchError> {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 0x0_0000_0000   RAM: start information, page tables, command line          below 640 KiB
-//! 0x0_000e_0000     ACPI tables (RSDP first), SMBIOS at 0xf0000               RAM that is reported as reserved
+//! 0x0_000e_0000     ACPI tables (RSDP first), SMBIOS at 0xf0000,              RAM that is reported as reserved
+//!                   the reset vector at 0xffff0
 //! 0x0_0010_0000     kernel, initrd at the end
 //! 0x0_c000_0000   PCI memory window                                          512 MiB
 //! 0x0_e000_0000   PCI configuration space (ECAM)                             256 MiB, one per bus
@@ -47,7 +48,9 @@ pub(crate) const ACPI_BYTES: usize = 0x1_0000;
 /// SMBIOS' entry point and structures: Linux searches these 64 KiB.
 pub(crate) const SMBIOS: GuestAddress = GuestAddress(0xf_0000);
 /// Bytes for SMBIOS.
-pub(crate) const SMBIOS_BYTES: usize = 0x1_0000;
+pub(crate) const SMBIOS_BYTES: usize = 0xfff0;
+/// Where a processor in real mode begins after a reset, and where software jumps that wants a PC's BIOS to reboot it.
+pub(crate) const RESET_VECTOR: GuestAddress = GuestAddress(0xf_fff0);
 /// Where RAM begins that belongs to the kernel alone.
 pub(crate) const HIGH_RAM: GuestAddress = GuestAddress(MIB);
 

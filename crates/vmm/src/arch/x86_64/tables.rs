@@ -1,15 +1,27 @@
-//! Everything a kernel reads to find its machine, written into guest memory: segment descriptors and page tables, ACPI,
-//! SMBIOS, and the start information of the protocol it is entered by.
+//! Everything a kernel finds its machine by, written into guest memory: segment descriptors and page tables, ACPI, SMBIOS, the
+//! reset vector, and the start information of the protocol it is entered by.
 
 use devices::memory::Memory;
+use devices::power;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use super::memory_map::{
-    ACPI, ACPI_BYTES, COMMAND_LINE, COMMAND_LINE_BYTES, PVH_START, SMBIOS, SMBIOS_BYTES, ZERO_PAGE, regions,
+    ACPI, ACPI_BYTES, COMMAND_LINE, COMMAND_LINE_BYTES, POWER_PORT, PVH_START, RESET_VECTOR, SMBIOS,
+    SMBIOS_BYTES, ZERO_PAGE, regions,
 };
 use super::processor::write_structures;
 use crate::boot::start_info::Start;
 use crate::boot::{Entry, Loaded, acpi, smbios};
+
+/// What stands at the reset vector, in 16-bit code: a write to the reset register.
+///
+/// Linux on reduced-hardware ACPI reboots by EFI, without asking whether there is any (`efi_reboot_required`), and then the old
+/// way: back to real mode, and a jump to the BIOS. ACPI's reset register it would try only if it had begun with that.
+const RESET_CODE: [u8; 9] = {
+    let [low, high] = (POWER_PORT + power::RESET).to_le_bytes();
+    // mov al, value; mov dx, port; out dx, al; halt: hlt; jmp halt
+    [0xb0, power::RESET_VALUE, 0xba, low, high, 0xee, 0xf4, 0xeb, 0xfd]
+};
 
 /// Why the tables could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +46,7 @@ pub(crate) fn write_tables(
     write_structures(memory, loaded.entry)?;
     let tables = acpi::tables(machine.vcpus);
     put(memory, ACPI, &tables, ACPI_BYTES, "ACPI")?;
+    memory.write_slice(&RESET_CODE, RESET_VECTOR)?;
     put(memory, SMBIOS, &smbios::tables(machine.instance, SMBIOS), SMBIOS_BYTES, "SMBIOS")?;
 
     if command_line.len() >= COMMAND_LINE_BYTES {
