@@ -81,7 +81,7 @@ fn carry(Tunnel { stream, early }: Tunnel) -> Result<(), CarryError> {
     std::thread::spawn(move || {
         let copied = stdout.write_all(&early).and_then(|()| copy(&from_guest, &stdout));
         drop(stdout);
-        let closed = copied.and_then(|_| close_stdout());
+        let closed = copied.and_then(|()| close_stdout());
         let _ = also_ended.send(Ended::FromGuest(closed));
     });
     let mut open = 2;

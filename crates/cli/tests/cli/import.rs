@@ -1,8 +1,10 @@
 //! `cumulet image import`, and the daemon's side of it.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use ec2::Error;
@@ -34,13 +36,15 @@ pub(crate) async fn receive(
     head: &Parts,
     mut body: Incoming,
 ) -> Result<Response<Body>, Error> {
+    if world.lock().upload.refuse {
+        // Time enough for a client that does not wait to be asked to show itself.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        return Err(Error::new(400, "InvalidAMIName.Duplicate", "AMI name tiny is already in use"));
+    }
     {
         let mut world = world.lock();
         world.upload.query = head.uri.query().unwrap_or_default().to_owned();
         world.upload.length = head.headers["content-length"].to_str().expect("a number").to_owned();
-        if world.upload.refuse {
-            return Err(Error::new(400, "InvalidAMIName.Duplicate", "AMI name tiny is already in use"));
-        }
     }
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::new(400, "IncompleteBody", "The upload broke off"))?;
@@ -100,13 +104,41 @@ fn a_refusal_comes_before_the_upload() {
     let fake = Fake::start();
     let user = User::of(&fake);
     let (path, _) = disk(&user);
-    // Too large for any buffer on the way: if it were sent unasked, the refusal could be lost.
     File::options().write(true).open(&path).unwrap().set_len(1 << 30).unwrap();
     fake.world.lock().upload.refuse = true;
     let refused = import(&user, &path).refused();
     let expected = "AMI name tiny is already in use (InvalidAMIName.Duplicate)\nhint: take another name";
     assert!(refused.contains(expected), "{refused}");
     assert!(refused.contains("as qcow2 it would be smaller"), "{refused}");
+    assert!(!refused.contains("Uploading"), "nothing was sent: {refused}");
+}
+
+#[test]
+fn a_daemon_that_does_not_ask_gets_the_disk_all_the_same() {
+    let fake = Fake::start();
+    let user = User::of(&fake);
+    let (path, bytes) = disk(&user);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let daemon = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut received = vec![0; 64 * 1024];
+        let head = stream.read(&mut received).unwrap();
+        received.truncate(head);
+        let body = received.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        let head = String::from_utf8(received.drain(..body).collect()).unwrap();
+        let mut rest = vec![0; 3_000_017 - received.len()];
+        stream.read_exact(&mut rest).unwrap();
+        received.extend(rest);
+        let answer = "{\"image\":\"ami-00000001\"}\n";
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()).unwrap();
+        (head, received)
+    });
+    let arguments = ["--endpoint", &endpoint, "image", "import", path.to_str().unwrap(), "-n", "tiny"];
+    assert_eq!(user.run(&arguments).ok(), "ami-00000001\n");
+    let (head, received) = daemon.join().unwrap();
+    assert!(head.starts_with("PUT /_cumulet/images?name=tiny HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nexpect: 100-continue\r\n") && received == bytes, "{head}");
 }
 
 #[test]
@@ -141,7 +173,7 @@ fn a_disk_that_shrinks_meanwhile_is_not_registered() {
     // More than all buffers between the file and the cloud hold.
     file.set_len(64 << 20).unwrap();
     fake.world.lock().upload.hold = true;
-    let refused = std::thread::scope(|scope| {
+    let refused = thread::scope(|scope| {
         let import = scope.spawn(|| import(&user, &path).refused());
         eventually("the upload", || !fake.world.lock().upload.received.is_empty());
         file.set_len(1 << 20).unwrap();
