@@ -48,8 +48,23 @@ pub struct SpawnError {
     source: io::Error,
 }
 
-/// What the grandchild does, in order; the number tells the caller where it failed.
-const STEPS: [&str; 10] = [
+/// What the child and the grandchild do.
+#[derive(Clone, Copy)]
+enum Step {
+    Fork,
+    EnterGroup,
+    Move,
+    Place,
+    Close,
+    Limit,
+    Capabilities,
+    User,
+    Privileges,
+    Execute,
+}
+
+/// The steps in words, in the same order.
+const WORDS: [&str; 10] = [
     "fork a second time",
     "enter the control group",
     "move descriptors out of the way",
@@ -61,17 +76,6 @@ const STEPS: [&str; 10] = [
     "give up new privileges",
     "execute the program",
 ];
-
-const SECOND_FORK: u8 = 0;
-const ENTER_GROUP: u8 = 1;
-const MOVE: u8 = 2;
-const PLACE: u8 = 3;
-const CLOSE: u8 = 4;
-const LIMIT: u8 = 5;
-const CAPABILITIES: u8 = 6;
-const USER: u8 = 7;
-const PRIVILEGES: u8 = 8;
-const EXECUTE: u8 = 9;
 
 impl Detached<'_> {
     /// Starts the program and returns once it runs.
@@ -114,14 +118,15 @@ impl Detached<'_> {
             child => wait_for(child).map_err(failed("wait for the first fork"))?,
         }
         drop(report);
-        let mut failure = [0; 5];
-        match answer.read(&mut failure).map_err(failed("learn whether the program runs"))? {
-            0 => Ok(()),
-            _ => {
-                let [step, errno @ ..] = failure;
-                let step = STEPS.get(usize::from(step)).copied().unwrap_or("start the program");
-                Err(failed(step)(io::Error::from_raw_os_error(i32::from_le_bytes(errno))))
+        let mut failure = Vec::new();
+        answer.read_to_end(&mut failure).map_err(failed("learn whether the program runs"))?;
+        match failure[..] {
+            [] => Ok(()),
+            [step, a, b, c, d] => {
+                let step = WORDS.get(usize::from(step)).copied().unwrap_or("start the program");
+                Err(failed(step)(io::Error::from_raw_os_error(i32::from_le_bytes([a, b, c, d]))))
             }
+            _ => Err(failed("learn whether the program runs")(io::ErrorKind::InvalidData.into())),
         }
     }
 }
@@ -158,7 +163,7 @@ impl Plan<'_> {
             libc::fork()
         };
         match second {
-            -1 => self.fail(SECOND_FORK),
+            -1 => self.fail(Step::Fork),
             0 => self.grandchild(),
             // SAFETY: ends the process without running anything of the caller's.
             _ => unsafe { libc::_exit(0) },
@@ -182,13 +187,13 @@ impl Plan<'_> {
                 libc::AT_EMPTY_PATH,
             );
         }
-        self.fail(EXECUTE)
+        self.fail(Step::Execute)
     }
 
     fn enter_group(&self) {
         // SAFETY: the buffer has the one byte that is said.
         let written = unsafe { libc::write(self.group, b"0".as_ptr().cast(), 1) };
-        self.check(ENTER_GROUP, written == 1);
+        self.check(Step::EnterGroup, written == 1);
     }
 
     /// First everything out of the range that will be filled, then each to its number there.
@@ -201,20 +206,20 @@ impl Plan<'_> {
         }
         for (number, descriptor) in (0..end).zip(self.placed.iter()) {
             // SAFETY: only numbers are passed; what `number` was before has been moved.
-            self.check(PLACE, unsafe { libc::dup2(*descriptor, number) } == number);
+            self.check(Step::Place, unsafe { libc::dup2(*descriptor, number) } == number);
         }
         // All that is open beyond is closed by exec; the report's pipe is, too, and that is how the caller learns of success.
         // SAFETY: only numbers are passed.
         let closed =
             unsafe { libc::syscall(libc::SYS_close_range, end, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        self.check(CLOSE, closed == 0);
+        self.check(Step::Close, closed == 0);
     }
 
     /// A copy of a descriptor with a number of at least `least`.
     fn moved(&self, descriptor: RawFd, least: RawFd) -> RawFd {
         // SAFETY: only numbers are passed.
         let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, least) };
-        self.check(MOVE, copy >= least);
+        self.check(Step::Move, copy >= least);
         copy
     }
 
@@ -229,7 +234,7 @@ impl Plan<'_> {
                 && libc::chdir(c"/".as_ptr()) == 0
                 && libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) == 0
         };
-        self.check(LIMIT, set);
+        self.check(Step::Limit, set);
     }
 
     /// Empties the bounding set, while there is the right to. The other sets go with the user.
@@ -241,7 +246,7 @@ impl Plan<'_> {
             if !dropped && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
                 return; // the kernel's last one was before
             }
-            self.check(CAPABILITIES, dropped);
+            self.check(Step::Capabilities, dropped);
         }
     }
 
@@ -255,21 +260,21 @@ impl Plan<'_> {
                 && libc::syscall(libc::SYS_setresgid, user, user, user) == 0
                 && libc::syscall(libc::SYS_setresuid, user, user, user) == 0
         };
-        self.check(USER, become_it);
+        self.check(Step::User, become_it);
         // SAFETY: only numbers are passed.
-        self.check(PRIVILEGES, unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0);
+        self.check(Step::Privileges, unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0);
     }
 
-    fn check(&self, step: u8, success: bool) {
+    fn check(&self, step: Step, success: bool) {
         if !success {
             self.fail(step);
         }
     }
 
     /// Tells the caller which step failed and why, and ends.
-    fn fail(&self, step: u8) -> ! {
+    fn fail(&self, step: Step) -> ! {
         let [a, b, c, d] = io::Error::last_os_error().raw_os_error().unwrap_or_default().to_le_bytes();
-        let failure = [step, a, b, c, d];
+        let failure = [step as u8, a, b, c, d];
         // SAFETY: the buffer has as many bytes as is said; then the process ends without running anything of the caller's.
         unsafe {
             libc::write(self.report, failure.as_ptr().cast(), failure.len());

@@ -32,8 +32,9 @@ use self::gpt::{Partition, Purpose};
 const MOST_KERNEL: u64 = 256 << 20;
 /// The largest initial RAM disk, all parts together, in bytes.
 const MOST_INITRD: u64 = 1 << 30;
-/// The largest boot entry in bytes.
+/// The largest boot entry in bytes, and how many are looked at.
 const MOST_ENTRY: u64 = 64 << 10;
+const MOST_ENTRIES: usize = 256;
 /// The longest command line: the kernel's own limit, less its final zero (`COMMAND_LINE_SIZE` of x86 and arm64).
 const MOST_COMMAND_LINE: usize = 2047;
 
@@ -188,7 +189,8 @@ fn look(disk: &Arc<dyn Disk>, place: &Candidate) -> Result<Option<(FileSystem, C
 fn by_entry(files: &FileSystem) -> Result<Option<Choice>, FileError> {
     for folder in ["/boot/loader/entries", "/loader/entries"] {
         let mut entries = Vec::new();
-        for name in files.names(folder)?.iter().filter(|name| name.ends_with(".conf")) {
+        let names = files.names(folder)?;
+        for name in names.iter().filter(|name| name.ends_with(".conf")).take(MOST_ENTRIES) {
             let text = files.text(&format!("{folder}/{name}"), MOST_ENTRY)?;
             entries.extend(Entry::parse(name, &text));
         }
