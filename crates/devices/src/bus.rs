@@ -1,7 +1,8 @@
 //! Addresses to devices: what a vCPU's read or write of a port or of memory that is not RAM ends at.
 //!
-//! A bus is filled while the machine is assembled and never changes afterwards, so looking up takes no lock. PCI devices,
-//! whose addresses the guest moves, are behind one range that [`crate::pci::Root`] answers for.
+//! A bus is filled while the machine is assembled and never changes afterwards, so looking up takes no
+//! lock. PCI devices, whose addresses the guest moves, are behind one range that [`crate::pci::Root`]
+//! answers for.
 
 use std::sync::Arc;
 
@@ -47,7 +48,8 @@ impl Bus {
         Ok(())
     }
 
-    /// Reads. Where nobody answers, or an access reaches out of a device's range, all bits are set, as on a PC.
+    /// Reads. Where nobody answers, or an access reaches out of a device's range, all bits are set, as on
+    /// a PC.
     pub fn read(&self, address: u64, data: &mut [u8]) {
         match self.find(address, data.len()) {
             Some((range, offset)) => range.device.read(offset, data),

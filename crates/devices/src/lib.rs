@@ -31,7 +31,8 @@ pub mod virtio;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Takes a lock that no panic can have left in a bad state: each holder of these locks writes whole values only.
+/// Takes a lock that no panic can have left in a bad state: each holder of these locks writes whole
+/// values only.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

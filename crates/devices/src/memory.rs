@@ -1,8 +1,8 @@
 //! A guest's memory, and pieces of it that a request named.
 //!
-//! Guest memory changes under our eyes: another vCPU may write it at any moment. So it is never seen as `&[u8]`;
-//! [`Piece`] copies in and out, or is handed whole to a system call. What decides anything is copied out first and
-//! judged afterwards.
+//! Guest memory changes under our eyes: another vCPU may write it at any moment. So it is never seen as
+//! `&[u8]`; [`Piece`] copies in and out, or is handed whole to a system call. What decides anything is
+//! copied out first and judged afterwards.
 
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
 

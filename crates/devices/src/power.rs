@@ -9,8 +9,9 @@
 //! 3  events          which events happened since it was last read; reading clears
 //! ```
 //!
-//! A press sets an event's bit and pulses the line that the generic event device (5.6.9) listens to; its method reads
-//! the register and notifies the button. A guest that has no driver for it yet misses the press: press again.
+//! A press sets an event's bit and pulses the line that the generic event device (5.6.9) listens to; its
+//! method reads the register and notifies the button. A guest that has no driver for it yet misses the
+//! press: press again.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -1,7 +1,7 @@
 //! The panic device: how a guest's kernel tells the host that it panicked.
 //!
-//! One byte. Reading gives the events that are understood, writing reports some of them (QEMU's `docs/specs/pvpanic`,
-//! which Linux' `pvpanic` driver and the ACPI id `QEMU0001` follow).
+//! One byte. Reading gives the events that are understood, writing reports some of them (QEMU's
+//! `docs/specs/pvpanic`, which Linux' `pvpanic` driver and the ACPI id `QEMU0001` follow).
 
 use crate::bus::BusDevice;
 

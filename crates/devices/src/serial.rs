@@ -1,7 +1,8 @@
 //! The serial console: a 16550 with its registers at eight ports.
 //!
-//! The register logic is vm-superio's; here are its two ends. What the guest writes goes to `out`, a writer that must not
-//! block; what people type is put into the receiver's FIFO as far as there is room, and [`Serial::receive`] says how far.
+//! The register logic is vm-superio's; here are its two ends. What the guest writes goes to `out`, a
+//! writer that must not block; what people type is put into the receiver's FIFO as far as there is room,
+//! and [`Serial::receive`] says how far.
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -38,7 +39,8 @@ impl<W: Write + Send> Serial<W> {
         Self(Mutex::new(vm_superio::Serial::with_events(line, Events(drained), out)))
     }
 
-    /// Puts typed bytes into the receiver; how many it took. It takes none while the guest has the port in loopback.
+    /// Puts typed bytes into the receiver; how many it took. It takes none while the guest has the port
+    /// in loopback.
     pub fn receive(&self, typed: &[u8]) -> usize {
         let mut port = lock(&self.0);
         let room = typed.len().min(port.fifo_capacity());
@@ -57,7 +59,8 @@ impl<W: Write + Send> BusDevice for Serial<W> {
 
     fn write(&self, offset: u64, data: &[u8]) {
         if let (Ok(register), Some(&first)) = (u8::try_from(offset), data.first()) {
-            // What fails is the line's event descriptor, whose counter cannot overflow, or `out`, which drops by itself.
+            // What fails is the line's event descriptor, whose counter cannot overflow, or `out`, which
+            // drops by itself.
             let _ = lock(&self.0).write(register, first);
         }
     }

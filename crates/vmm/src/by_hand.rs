@@ -1,7 +1,7 @@
 //! Starting a machine by hand: for trying, measuring, and learning how it works.
 //!
-//! It opens the files itself and then goes the same way as a launched machine. Disks are plain files, the serial console is
-//! standard input and output, and the process ends with the machine.
+//! It opens the files itself and then goes the same way as a launched machine. Disks are plain files, the
+//! serial console is standard input and output, and the process ends with the machine.
 
 use std::ffi::OsString;
 use std::fs::File;

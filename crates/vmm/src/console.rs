@@ -6,9 +6,10 @@
 //! guest ◀─ serial port     ◀─ Console ◀── attachments
 //! ```
 //!
-//! A guest writes byte by byte, from a vCPU that must not wait. So a byte only goes into memory; the first one after a silence calls the
-//! supervisor, which waits a moment for more and then writes them all at once. Everything is bounded: an attachment
-//! that does not read loses the oldest, and what is typed faster than the guest takes it waits in its socket.
+//! A guest writes byte by byte, from a vCPU that must not wait. So a byte only goes into memory; the
+//! first one after a silence calls the supervisor, which waits a moment for more and then writes them all
+//! at once. Everything is bounded: an attachment that does not read loses the oldest, and what is typed
+//! faster than the guest takes it waits in its socket.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -207,7 +208,8 @@ impl Console {
         }
     }
 
-    /// Does what has become possible. `receive` puts typed bytes into the serial port and says how many it took.
+    /// Does what has become possible. `receive` puts typed bytes into the serial port and says how many
+    /// it took.
     pub(crate) fn serve(&mut self, poll: &Poll, receive: impl FnMut(&[u8]) -> usize) {
         self.accept(poll);
         self.read(poll);

@@ -1,7 +1,8 @@
 //! The control socket: lines of JSON, as [`spec::control`] says, on many connections.
 //!
-//! Every request is answered with the status, and every connection is sent the status when it changes. A connection that sends
-//! what is no request, or does not read its answers, is hung up on; the others do not notice.
+//! Every request is answered with the status, and every connection is sent the status when it changes. A
+//! connection that sends what is no request, or does not read its answers, is hung up on; the others do
+//! not notice.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;

@@ -1,5 +1,5 @@
-#![allow(unsafe_code, reason = "taking over inherited descriptors")]
 //! The descriptors that the launcher left for us, by name; see [`spec::machine::descriptors`].
+#![allow(unsafe_code, reason = "taking over inherited descriptors")]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,7 +24,8 @@ pub(crate) enum InheritError {
 pub(crate) struct Descriptors(BTreeMap<String, OwnedFd>);
 
 impl Descriptors {
-    /// Takes everything over that `names` (the variable's value) lists. Call it once, before any other file is opened.
+    /// Takes everything over that `names` (the variable's value) lists. Call it once, before any other
+    /// file is opened.
     pub(crate) fn inherit(names: &str) -> Result<Self, InheritError> {
         let mut found = BTreeMap::new();
         for (fd, name) in (FIRST..).zip(names.split(':')) {
@@ -32,8 +33,8 @@ impl Descriptors {
             if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
                 return Err(InheritError::Closed(name.to_owned(), fd, io::Error::last_os_error()));
             }
-            // SAFETY: the descriptor is open, as was just seen, and was left to this process by its launcher; nothing here
-            // has opened any yet, and each number is taken once.
+            // SAFETY: the descriptor is open, as was just seen, and was left to this process by its
+            // launcher; nothing here has opened any yet, and each number is taken once.
             let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
             if found.insert(name.to_owned(), descriptor).is_some() {
                 return Err(InheritError::Twice(name.to_owned()));

@@ -1,6 +1,8 @@
-//! How the process ends: a sentence for people, an [`Ending`] in the file that the launcher gave for it, and an exit status.
+//! How the process ends: a sentence for people, an [`Ending`] in the file that the launcher gave for it,
+//! and an exit status.
 //!
-//! An end is written once. A panic anywhere ends the process too, and is written down like everything else: half a monitor is worse than none.
+//! An end is written once. A panic anywhere ends the process too, and is written down like everything
+//! else: half a monitor is worse than none.
 
 use std::error::Error;
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! What a machine is made from: its spec, and everything it needs as open files.
 //!
-//! Two ways to come by it: a launcher leaves descriptors ([`inherit`]), or somebody starts the monitor by hand
-//! ([`crate::by_hand`]). From here on there is no difference, and no path is opened any more. All of it is kept as long as the
-//! process lives: a reset builds the machine anew from the same.
+//! Two ways to come by it: a launcher leaves descriptors ([`inherit`]), or somebody starts the monitor by
+//! hand ([`crate::by_hand`]). From here on there is no difference, and no path is opened any more. All of
+//! it is kept as long as the process lives: a reset builds the machine anew from the same.
 
 use std::fs::File;
 use std::io::Read;
@@ -84,8 +84,9 @@ pub(crate) enum LaunchError {
     KvmVersion(i32),
 }
 
-/// Takes over what a launcher left: `names` is the variable's value. What it says of the ways outside is given to `learned`
-/// as soon as it is known, so that even a spec that lies can be answered where the launcher looks.
+/// Takes over what a launcher left: `names` is the variable's value. What it says of the ways outside is
+/// given to `learned` as soon as it is known, so that even a spec that lies can be answered where the
+/// launcher looks.
 pub(crate) fn inherit(
     names: &str,
     learned: impl FnOnce(&Machine, &mut Outside),

@@ -7,8 +7,9 @@
 //!   reboot              build anew: done    build anew: done end       press again; patience over: build anew, done
 //! ```
 //!
-//! Who is asked to power off and to reboot powers off. A guest that is still booting has no driver for its button and misses the press,
-//! hence the pressing again; a system that is shutting down ignores more of it.
+//! Who is asked to power off and to reboot powers off. A guest that is still booting has no driver for
+//! its button and misses the press, hence the pressing again; a system that is shutting down ignores more
+//! of it.
 
 use std::time::{Duration, Instant};
 

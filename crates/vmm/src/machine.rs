@@ -1,7 +1,7 @@
 //! A machine, assembled: the one place where a device is added.
 //!
-//! Built from what is held, run until it is dropped. Dropping ends its threads, vCPUs first, then the devices', and gives its
-//! memory back; nothing of it is left for the next one.
+//! Built from what is held, run until it is dropped. Dropping ends its threads, vCPUs first, then the
+//! devices', and gives its memory back; nothing of it is left for the next one.
 
 use std::io;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
+//! A guest's memory: anonymous, private to this process, and given by the host page by page as the guest
+//! touches it.
 #![allow(unsafe_code, reason = "handing guest memory to KVM")]
-//! A guest's memory: anonymous, private to this process, and given by the host page by page as the guest touches it.
 
 use devices::memory::Memory;
 use kvm_bindings::kvm_userspace_memory_region;
@@ -29,7 +30,8 @@ pub(crate) fn map(ranges: &[(GuestAddress, u64)]) -> Result<Memory, MemoryError>
 
 /// Makes it the memory of a virtual machine.
 ///
-/// `memory` must outlive the machine's vCPUs, which the machine sees to: it owns both and ends the vCPUs first.
+/// `memory` must outlive the machine's vCPUs, which the machine sees to: it owns both and ends the vCPUs
+/// first.
 pub(crate) fn register(vm: &VmFd, memory: &Memory) -> Result<(), MemoryError> {
     for (slot, region) in (0..).zip(memory.iter()) {
         let start = region.start_addr().0;
@@ -43,8 +45,8 @@ pub(crate) fn register(vm: &VmFd, memory: &Memory) -> Result<(), MemoryError> {
             memory_size: region.len(),
             userspace_addr: address as u64,
         };
-        // SAFETY: the range is one mapping, of this size, that lives as long as `memory`; slots and guest addresses do not overlap,
-        // as the regions of a `Memory` never do.
+        // SAFETY: the range is one mapping, of this size, that lives as long as `memory`; slots and guest
+        // addresses do not overlap, as the regions of a `Memory` never do.
         unsafe { vm.set_user_memory_region(region) }.map_err(|error| MemoryError::Register(start, error))?;
     }
     Ok(())

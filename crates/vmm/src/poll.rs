@@ -1,5 +1,5 @@
-#![allow(unsafe_code, reason = "the system call poll")]
 //! Waiting for any of a handful of descriptors, for a time.
+#![allow(unsafe_code, reason = "the system call poll")]
 
 use std::io;
 use std::os::fd::RawFd;

@@ -1,10 +1,11 @@
-#![allow(unsafe_code, reason = "prctl, capset and setrlimit")]
 //! Locking the doors: what this process may still do from here on, whatever a guest makes of it.
 //!
-//! The launcher has given the process its own user, group and cgroup, and every file, TAP and socket it needs as an open descriptor. What is
-//! left is dropped here, before the first byte of a guest's kernel is looked at and before the first thread is made, since
-//! privileges are each thread's own: capabilities, the way back to them, core dumps and being traced. The one place for
-//! seccomp and landlock too.
+//! The launcher has given the process its own user, group and cgroup, and every file, TAP and socket it
+//! needs as an open descriptor. What is left is dropped here, before the first byte of a guest's kernel
+//! is looked at and before the first thread is made, since privileges are each thread's own:
+//! capabilities, the way back to them, core dumps and being traced. The one place for seccomp and
+//! landlock too.
+#![allow(unsafe_code, reason = "prctl, capset and setrlimit")]
 
 use std::io;
 
@@ -38,7 +39,8 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Who has not the capability to drop from the set has nothing to gain from it either: `execve` adds nothing without new privileges.
+/// Who has not the capability to drop from the set has nothing to gain from it either: `execve` adds
+/// nothing without new privileges.
 fn drop_bounding_set() -> io::Result<()> {
     for capability in 0..64 {
         match prctl(libc::PR_CAPBSET_DROP, capability, 0) {

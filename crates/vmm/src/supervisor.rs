@@ -1,7 +1,7 @@
 //! The one thread that decides: builds the machine, watches it, builds it anew, ends it.
 //!
-//! Everything that happens comes here: guest events through a queue, requests and console through sockets, time. What
-//! follows is [`Lifecycle`]'s pure answer; here it is only done.
+//! Everything that happens comes here: guest events through a queue, requests and console through
+//! sockets, time. What follows is [`Lifecycle`]'s pure answer; here it is only done.
 
 use std::io;
 use std::sync::Arc;
@@ -54,7 +54,8 @@ impl Supervisor {
             timeline::mark("machine ran");
             drop(machine);
             timeline::mark("machine taken apart");
-            // What it said after its end is about a machine that is no more; only what it printed still counts.
+            // What it said after its end is about a machine that is no more; only what it printed still
+            // counts.
             self.events.take();
             self.console.gather();
             match next {
@@ -62,7 +63,8 @@ impl Supervisor {
                     self.console.finish();
                     return (reason, message);
                 }
-                // Only in the debug log: a guest may reset itself as often as it likes, and the log must not grow by that.
+                // Only in the debug log: a guest may reset itself as often as it likes, and the log must
+                // not grow by that.
                 Ok(Next::Rebuild(why)) => timeline::mark(&format!("building anew: {why}")),
                 Ok(Next::Run | Next::Press) => {}
                 Err(error) => return (EndReason::Failed, format!("Cannot watch over the machine: {error}")),

@@ -1,6 +1,6 @@
+//! A terminal as a guest's console: what is typed goes to the guest as it is typed, and only the guest
+//! echoes it. Ctrl-C remains the way out.
 #![allow(unsafe_code, reason = "tcgetattr and tcsetattr")]
-//! A terminal as a guest's console: what is typed goes to the guest as it is typed, and only the guest echoes it.
-//! Ctrl-C remains the way out.
 
 use std::io;
 

@@ -1,9 +1,10 @@
-#![allow(unsafe_code, reason = "kvm_run is shared with the kernel and with the thread that stops vCPUs")]
 //! vCPUs: one thread each, in KVM_RUN until the guest needs a device, and then again.
 //!
-//! A vCPU in the guest can only be fetched out by a signal, and a signal that comes just before KVM_RUN would be lost. So whoever stops a
-//! vCPU first sets `immediate_exit` in the page it shares with KVM, with which KVM_RUN returns at once, and then
-//! signals: whichever way the race goes, the thread comes out (KVM API, 5, `immediate_exit`).
+//! A vCPU in the guest can only be fetched out by a signal, and a signal that comes just before KVM_RUN
+//! would be lost. So whoever stops a vCPU first sets `immediate_exit` in the page it shares with KVM,
+//! with which KVM_RUN returns at once, and then signals: whichever way the race goes, the thread comes
+//! out (KVM API, 5, `immediate_exit`).
+#![allow(unsafe_code, reason = "kvm_run is shared with the kernel and with the thread that stops vCPUs")]
 
 use std::io;
 use std::os::unix::thread::JoinHandleExt;
@@ -49,8 +50,8 @@ impl ImmediateExit {
     /// # Safety
     /// The vCPU that this came from must not have been dropped.
     unsafe fn set(&self) {
-        // SAFETY: the byte lies in the vCPU's mapping, which the caller says is there; its other users are the kernel, which reads it,
-        // and nobody else in this process while the vCPU's thread runs.
+        // SAFETY: the byte lies in the vCPU's mapping, which the caller says is there; its other users
+        // are the kernel, which reads it, and nobody else in this process while the vCPU's thread runs.
         let byte = unsafe { AtomicU8::from_ptr(self.0.as_ptr()) };
         byte.store(1, Ordering::Release);
     }
@@ -87,7 +88,8 @@ impl Drop for Vcpus {
         for thread in &self.threads {
             // SAFETY: the vCPU is in its thread or in the thread's result, and we have not joined it yet.
             unsafe { thread.immediate_exit.set() };
-            // SAFETY: the handle has not been joined, so its thread id is still its own; the signal has a handler.
+            // SAFETY: the handle has not been joined, so its thread id is still its own; the signal has a
+            // handler.
             unsafe { libc::pthread_kill(thread.handle.as_pthread_t(), SIGRTMIN()) };
         }
         for thread in self.threads.drain(..) {
@@ -170,7 +172,8 @@ impl End {
 /// Which of KVM's internal errors the last exit was.
 fn suberror(vcpu: &mut VcpuFd) -> u32 {
     let run = vcpu.get_kvm_run();
-    // SAFETY: all of the union's members are plain numbers, so any bytes are a value; the exit reason says that it is this one.
+    // SAFETY: all of the union's members are plain numbers, so any bytes are a value; the exit reason
+    // says that it is this one.
     unsafe { run.__bindgen_anon_1.internal.suberror }
 }
 

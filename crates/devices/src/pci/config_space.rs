@@ -1,9 +1,10 @@
 //! A function's configuration space: a register file in which each bit is either the guest's to write or not.
 //!
-//! 256 bytes, declared while the function is built (identity, base address register, capabilities); afterwards the guest reads
-//! and writes it at any width and offset, and every question ("is memory decoding on? where?") is answered from the
-//! bytes themselves, so there is no second copy that could disagree. The extended space above reads as zeros: no
-//! extended capability. Layout: PCI Local Bus 3.0, chapter 6.
+//! 256 bytes, declared while the function is built (identity, base address register, capabilities);
+//! afterwards the guest reads and writes it at any width and offset, and every question ("is memory
+//! decoding on? where?") is answered from the bytes themselves, so there is no second copy that could
+//! disagree. The extended space above reads as zeros: no extended capability. Layout: PCI Local Bus 3.0,
+//! chapter 6.
 
 /// Bytes of configuration space that every function has.
 const LEN: usize = 256;
@@ -72,17 +73,18 @@ impl ConfigSpace {
         space
     }
 
-    /// Gives the function 32-bit memory: base address register 0, of `size` bytes (a power of two from 16 on), and places
-    /// it, as firmware would. Decoding stays off until the guest turns it on.
+    /// Gives the function 32-bit memory: base address register 0, of `size` bytes (a power of two from 16
+    /// on), and places it, as firmware would. Decoding stays off until the guest turns it on.
     pub fn set_memory(&mut self, size: u32, base: u32) {
         debug_assert!(size.is_power_of_two() && size >= 16 && base.is_multiple_of(size));
         self.allow(BAR0, &(!(size - 1)).to_le_bytes());
         self.put(BAR0, &base.to_le_bytes());
     }
 
-    /// Appends a capability: its id, and what follows the two bytes of id and link. `writable` says which bits of that the
-    /// guest may write (missing bytes: none). The offset of the id; where there is no room left, a function too large for
-    /// its configuration space was designed, which its first test shows.
+    /// Appends a capability: its id, and what follows the two bytes of id and link. `writable` says which
+    /// bits of that the guest may write (missing bytes: none). The offset of the id; where there is no
+    /// room left, a function too large for its configuration space was designed, which its first test
+    /// shows.
     ///
     /// # Panics
     /// Panics when the capability does not fit.
@@ -90,7 +92,8 @@ impl ConfigSpace {
         let at = self.end;
         let end = (at + 2 + body.len()).next_multiple_of(4);
         assert!(end <= LEN && writable.len() <= body.len(), "capability {id:#x} does not fit");
-        // Below LEN, which is 256, except when the space is full to the brim: then nothing can be linked there anyway.
+        // Below LEN, which is 256, except when the space is full to the brim: then nothing can be linked
+        // there anyway.
         self.bytes[self.link] = u8::try_from(at).unwrap_or(0);
         self.put(at, &[id, 0]);
         self.put(at + 2, body);
@@ -132,8 +135,8 @@ impl ConfigSpace {
         u32::from(self.u16_at(offset)) | u32::from(self.u16_at(offset + 2)) << 16
     }
 
-    /// Where the function's memory begins, as long as the guest lets it answer there. At address 0 nothing answers: the guest is
-    /// sizing, or has not placed it.
+    /// Where the function's memory begins, as long as the guest lets it answer there. At address 0
+    /// nothing answers: the guest is sizing, or has not placed it.
     pub fn memory_base(&self) -> Option<u64> {
         let on = self.u16_at(COMMAND) & command::MEMORY != 0;
         Some(u64::from(self.u32_at(BAR0))).filter(|base| on && *base != 0)

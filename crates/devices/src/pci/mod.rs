@@ -1,7 +1,7 @@
 //! PCI as a guest finds it: one root bus, reached through ECAM, its functions' memory in one window.
 //!
-//! The guest learns of the ECAM from ACPI's MCFG table or the device tree; a PC also has the old way by ports. There
-//! is no I/O space. Devices interrupt by MSI-X alone.
+//! The guest learns of the ECAM from ACPI's MCFG table or the device tree; a PC also has the old way by
+//! ports. There is no I/O space. Devices interrupt by MSI-X alone.
 
 mod config_space;
 mod msix;

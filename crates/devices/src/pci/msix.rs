@@ -1,7 +1,9 @@
-//! MSI-X: a table of messages in the function's memory, one per vector, each with its own mask (PCI 3.0, 6.8.2).
+//! MSI-X: a table of messages in the function's memory, one per vector, each with its own mask (PCI 3.0,
+//! 6.8.2).
 //!
-//! A vector that fires while it, or the whole function, is masked leaves its pending bit, and is sent when the mask goes. The
-//! table is touched by vCPUs (programming it) and by the device's thread (firing), so one lock holds it all.
+//! A vector that fires while it, or the whole function, is masked leaves its pending bit, and is sent
+//! when the mask goes. The table is touched by vCPUs (programming it) and by the device's thread
+//! (firing), so one lock holds it all.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,8 +1,9 @@
-//! The root of PCI: bus 0, its configuration space by ECAM, and the window in which its functions' memory lies.
+//! The root of PCI: bus 0, its configuration space by ECAM, and the window in which its functions' memory
+//! lies.
 //!
-//! [`Ecam`] and [`Window`] are the two bus devices that the monitor puts at their addresses; [`ConfigPorts`] is a PC's older way to the
-//! same configuration space. The guest moves the functions' memory inside the window as it likes; each function knows where it
-//! is and answers for itself.
+//! [`Ecam`] and [`Window`] are the two bus devices that the monitor puts at their addresses;
+//! [`ConfigPorts`] is a PC's older way to the same configuration space. The guest moves the functions'
+//! memory inside the window as it likes; each function knows where it is and answers for itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -115,8 +116,8 @@ impl BusDevice for Ecam {
 
 /// Configuration mechanism #1 (PCI 3.0, 3.2.2.3.2): an address port and, behind it, a data port.
 ///
-/// Linux does without, but says "Fatal: No config space access function found" on its console before it has read the tables
-/// that name the ECAM.
+/// Linux does without, but says "Fatal: No config space access function found" on its console before it
+/// has read the tables that name the ECAM.
 pub struct ConfigPorts {
     ecam: Arc<Ecam>,
     address: AtomicU32,
@@ -194,8 +195,8 @@ impl BusDevice for Window {
     }
 }
 
-/// Slot 0: says that this is a PCI Express host bridge, and nothing more. Red Hat's id for QEMU's generic one, which
-/// Linux knows and needs no driver for.
+/// Slot 0: says that this is a PCI Express host bridge, and nothing more. Red Hat's id for QEMU's generic
+/// one, which Linux knows and needs no driver for.
 pub struct HostBridge(ConfigSpace);
 
 impl Default for HostBridge {

@@ -1,8 +1,9 @@
 //! Which device sits in which slot of bus 0, for good.
 //!
-//! A Linux guest names a NIC by its slot (`enp0s5`) and probes disks in the order of their slots (`vda` first), so a device
-//! must never move because another came or went. Each kind therefore has slots of its own. The root disk and the first NIC
-//! have the numbers that they have on EC2's own Nitro machines; those keep 0x05 for the NIC, hence `ens5` and `enp0s5`.
+//! A Linux guest names a NIC by its slot (`enp0s5`) and probes disks in the order of their slots (`vda`
+//! first), so a device must never move because another came or went. Each kind therefore has slots of its
+//! own. The root disk and the first NIC have the numbers that they have on EC2's own Nitro machines;
+//! those keep 0x05 for the NIC, hence `ens5` and `enp0s5`.
 //!
 //! ```text
 //! 0x00        host bridge

@@ -7,9 +7,9 @@
 //!     └───────────────────┘ (DEVICE_NEEDS_RESET)
 //! ```
 //!
-//! A worker's thread is made with the machine, before the guest runs, and ends with it; a driver that comes and goes
-//! makes no thread. Starting and stopping never wait: whether a worker is idle again is asked ([`Worker::is_idle`]), so that the vCPU
-//! that resets a device is not held up by a disk.
+//! A worker's thread is made with the machine, before the guest runs, and ends with it; a driver that
+//! comes and goes makes no thread. Starting and stopping never wait: whether a worker is idle again is
+//! asked ([`Worker::is_idle`]), so that the vCPU that resets a device is not held up by a disk.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};

@@ -1,10 +1,10 @@
 //! One ring, and a request taken off it.
 //!
-//! virtio-queue reads the available ring and the descriptors. The used ring is written here, because a packet that fills several
-//! buffers must appear in it all at once. And here every way in which a driver can lie is turned into [`Broken`]: an
-//! index past the end, a chain that loops or leads nowhere, a buffer outside of memory, writable before readable. A device that
-//! meets one stops and asks its driver for a reset (virtio 1.2, 2.1.1, DEVICE_NEEDS_RESET), and so does no
-//! more harm than that driver's own.
+//! virtio-queue reads the available ring and the descriptors. The used ring is written here, because a
+//! packet that fills several buffers must appear in it all at once. And here every way in which a driver
+//! can lie is turned into [`Broken`]: an index past the end, a chain that loops or leads nowhere, a
+//! buffer outside of memory, writable before readable. A device that meets one stops and asks its driver
+//! for a reset (virtio 1.2, 2.1.1, DEVICE_NEEDS_RESET), and so does no more harm than that driver's own.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -16,7 +16,8 @@ use vmm_sys_util::eventfd::EventFd;
 use super::pci::Notifier;
 use crate::memory::{Memory, Span};
 
-/// The driver wants no interrupts; a flag of the available ring, looked at where no event index is agreed on (2.7.7).
+/// The driver wants no interrupts; a flag of the available ring, looked at where no event index is agreed
+/// on (2.7.7).
 const NO_INTERRUPT: u16 = 1;
 
 /// The driver did what a driver must not do, or the device cannot go on.
@@ -104,7 +105,8 @@ impl Ring {
         memory
             .store(self.used.to_le(), index, Ordering::Release)
             .map_err(|_| Broken("the used ring is broken"))?;
-        // The driver first says what it wants and then looks at the index; we the other way round, so one of us sees the other.
+        // The driver first says what it wants and then looks at the index; we the other way round, so one
+        // of us sees the other.
         fence(Ordering::SeqCst);
         if self.wants_interrupt(memory, before)? {
             self.notifier.queue_used(self.index);
@@ -127,7 +129,8 @@ impl Ring {
         }
     }
 
-    /// Asks the driver to ring the bell for the next request. `true`: there is one already, so look again first.
+    /// Asks the driver to ring the bell for the next request. `true`: there is one already, so look again
+    /// first.
     pub fn arm(&mut self, memory: &Memory) -> Result<bool, Broken> {
         self.queue.enable_notification(memory).map_err(|_| Broken("the used ring is broken"))
     }
@@ -164,7 +167,8 @@ pub(crate) mod tests {
         RawDescriptor::from(Descriptor::new(address, len, flags, next))
     }
 
-    /// A descriptor table, an indirect table and an available ring full of what a driver would never write, or only nearly.
+    /// A descriptor table, an indirect table and an available ring full of what a driver would never
+    /// write, or only nearly.
     pub(crate) fn scramble(
         memory: &Memory,
         mock: &MockSplitQueue<'_, Memory>,

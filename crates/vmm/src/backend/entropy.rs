@@ -1,5 +1,5 @@
-#![allow(unsafe_code, reason = "the system call getrandom")]
 //! Random bytes from the kernel.
+#![allow(unsafe_code, reason = "the system call getrandom")]
 
 use std::io;
 

@@ -1,5 +1,5 @@
-#![allow(unsafe_code, reason = "the system calls preadv, pwritev and fallocate")]
 //! A plain file as a disk: byte n of the file is byte n of the disk. For trying, measuring and teaching.
+#![allow(unsafe_code, reason = "the system calls preadv, pwritev and fallocate")]
 
 use std::fs::File;
 use std::io;
@@ -35,7 +35,8 @@ impl DiskFile {
         Ok(Self { file, size })
     }
 
-    /// Repeats a system call until all pieces are done. The call is given descriptor, vectors, their number, and the offset.
+    /// Repeats a system call until all pieces are done. The call is given descriptor, vectors, their
+    /// number, and the offset.
     fn all(
         &self,
         pieces: &[Piece<'_>],
@@ -46,7 +47,8 @@ impl DiskFile {
         let mut offset = i64::try_from(offset).map_err(io::Error::other)?;
         while vectors.len() > 0 {
             let (pointer, count) = vectors.as_raw();
-            // SAFETY: the vectors name mapped guest memory, for as long as `pieces` is borrowed; the kernel may read or write all of it.
+            // SAFETY: the vectors name mapped guest memory, for as long as `pieces` is borrowed; the
+            // kernel may read or write all of it.
             let done = unsafe { call(self.file.as_raw_fd(), pointer, count, offset) };
             match usize::try_from(done) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

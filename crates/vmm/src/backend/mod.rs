@@ -1,4 +1,5 @@
-//! What stands behind a machine's devices: volumes and plain files behind disks, TAPs behind NICs, the kernel behind entropy.
+//! What stands behind a machine's devices: volumes and plain files behind disks, TAPs behind NICs, the
+//! kernel behind entropy.
 
 mod entropy;
 mod file;

@@ -1,5 +1,6 @@
+//! Pieces of guest memory as the buffers of a system call: the kernel reads and writes them, nothing is
+//! copied here.
 #![allow(unsafe_code, reason = "guest memory as the buffers of system calls")]
-//! Pieces of guest memory as the buffers of a system call: the kernel reads and writes them, nothing is copied here.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::marker::PhantomData;
@@ -45,12 +46,13 @@ impl<'m> Vectors<'m> {
 
 /// Pieces as buffers that a volume fills.
 ///
-/// The volume hands them to the kernel, or fills them with zeros; it never reads them and decides nothing by them.
+/// The volume hands them to the kernel, or fills them with zeros; it never reads them and decides nothing
+/// by them.
 pub(super) fn to_fill<'m>(pieces: &[Piece<'m>]) -> Vec<IoSliceMut<'m>> {
     let slice = |piece: &Piece<'m>| {
-        // SAFETY: the piece is mapped for 'm, readable and writable, of this length. The guest may write it at the same time, as a
-        // device may any DMA buffer: these bytes are only stored to, by the kernel or by `fill`, and never
-        // looked at, so no decision can rest on what changes.
+        // SAFETY: the piece is mapped for 'm, readable and writable, of this length. The guest may write
+        // it at the same time, as a device may any DMA buffer: these bytes are only stored to, by the
+        // kernel or by `fill`, and never looked at, so no decision can rest on what changes.
         IoSliceMut::new(unsafe {
             std::slice::from_raw_parts_mut(piece.ptr_guard_mut().as_ptr(), piece.len())
         })
@@ -58,11 +60,13 @@ pub(super) fn to_fill<'m>(pieces: &[Piece<'m>]) -> Vec<IoSliceMut<'m>> {
     pieces.iter().map(slice).collect()
 }
 
-/// Pieces as buffers that a volume writes to its files: it hands them to the kernel and does not look at them.
+/// Pieces as buffers that a volume writes to its files: it hands them to the kernel and does not look at
+/// them.
 pub(super) fn to_write<'m>(pieces: &[Piece<'m>]) -> Vec<IoSlice<'m>> {
     let slice = |piece: &Piece<'m>| {
-        // SAFETY: the piece is mapped for 'm and readable, of this length. The guest may change it at the same time, so what
-        // reaches the file is one of the values it had, as with DMA; nothing here looks at the bytes.
+        // SAFETY: the piece is mapped for 'm and readable, of this length. The guest may change it at the
+        // same time, so what reaches the file is one of the values it had, as with DMA; nothing here
+        // looks at the bytes.
         IoSlice::new(unsafe { std::slice::from_raw_parts(piece.ptr_guard().as_ptr(), piece.len()) })
     };
     pieces.iter().map(slice).collect()

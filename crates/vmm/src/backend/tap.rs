@@ -1,8 +1,10 @@
-#![allow(unsafe_code, reason = "TUN's ioctls, readv and writev")]
-//! A TAP as a NIC's link: what the guest sends, the host's kernel receives on an interface of its own, and the other way round.
+//! A TAP as a NIC's link: what the guest sends, the host's kernel receives on an interface of its own,
+//! and the other way round.
 //!
-//! The TAP speaks of checksums and segmentation in the same header as virtio does (`IFF_VNET_HDR`), so packets pass through whole.
-//! Whoever opened it must have asked for that: `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`, one queue.
+//! The TAP speaks of checksums and segmentation in the same header as virtio does (`IFF_VNET_HDR`), so
+//! packets pass through whole. Whoever opened it must have asked for that: `IFF_TAP | IFF_NO_PI |
+//! IFF_VNET_HDR`, one queue.
+#![allow(unsafe_code, reason = "TUN's ioctls, readv and writev")]
 
 use std::fs::File;
 use std::io;
@@ -111,7 +113,8 @@ impl Link for Tap {
     fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize> {
         let vectors = Vectors::new(into);
         let (pointer, count) = vectors.as_raw();
-        // SAFETY: the vectors name mapped guest memory, for as long as `into` is borrowed; the kernel may write all of it.
+        // SAFETY: the vectors name mapped guest memory, for as long as `into` is borrowed; the kernel may
+        // write all of it.
         let count = unsafe { libc::readv(self.0.as_raw_fd(), pointer, count) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
@@ -119,7 +122,8 @@ impl Link for Tap {
     fn send(&self, from: &[Piece<'_>]) -> io::Result<()> {
         let vectors = Vectors::new(from);
         let (pointer, count) = vectors.as_raw();
-        // SAFETY: the vectors name mapped guest memory, for as long as `from` is borrowed; the kernel only reads it.
+        // SAFETY: the vectors name mapped guest memory, for as long as `from` is borrowed; the kernel
+        // only reads it.
         let count = unsafe { libc::writev(self.0.as_raw_fd(), pointer, count) };
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }

@@ -6,8 +6,8 @@
 //!               └▶ MCFG           where PCI's configuration space is
 //! ```
 //!
-//! Linux uses PCI's ECAM only where MCFG names it *and* a motherboard device reserves it, and takes over hotplug only
-//! where `_OSC` grants it; both cost days to find out.
+//! Linux uses PCI's ECAM only where MCFG names it *and* a motherboard device reserves it, and takes over
+//! hotplug only where `_OSC` grants it; both cost days to find out.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -34,12 +34,13 @@ const OEM: [u8; 6] = *b"CUMULT";
 const TABLE: [u8; 8] = *b"CUMULET ";
 const REVISION: u32 = 1;
 
-/// FADT, IA-PC boot architecture flags (table 5.10): no VGA, no CMOS clock. (Bits for legacy devices and 8042 stay clear: none.)
+/// FADT, IA-PC boot architecture flags (table 5.10): no VGA, no CMOS clock. (Bits for legacy devices and
+/// 8042 stay clear: none.)
 const NO_VGA: u16 = 1 << 2;
 const NO_CMOS_CLOCK: u16 = 1 << 5;
 
-/// What `_OSC` grants of what a kernel asks for (PCI Firmware 3.3, 4.5.1): native hotplug, power management events, and the
-/// PCI Express capability's structure.
+/// What `_OSC` grants of what a kernel asks for (PCI Firmware 3.3, 4.5.1): native hotplug, power
+/// management events, and the PCI Express capability's structure.
 const OSC_GRANTED: u32 = 1 << 0 | 1 << 2 | 1 << 4;
 
 /// All tables for so many vCPUs, to lie at [`ACPI`], the RSDP first.
@@ -147,8 +148,8 @@ fn pci() -> Vec<u8> {
     )
 }
 
-/// `_OSC(uuid, revision, count, buffer)`: of the third word of the buffer, what is asked for, grants what we can; says so in
-/// the first where that was less (bit 4), or the uuid is none that we know (bit 2).
+/// `_OSC(uuid, revision, count, buffer)`: of the third word of the buffer, what is asked for, grants what
+/// we can; says so in the first where that was less (bit 4), or the uuid is none that we know (bit 2).
 struct Osc;
 
 impl Aml for Osc {

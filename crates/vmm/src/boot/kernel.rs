@@ -1,9 +1,10 @@
 //! Kernel and initrd into guest memory.
 //!
-//! Two forms of kernel. An ELF `vmlinux` is entered by PVH where its notes say how, else by Linux' 64-bit protocol. A bzImage carries the
-//! same, compressed, and unpacks itself, which costs more than all the rest of a boot: whoever launches
-//! machines should hand over the ELF inside. The files come from a guest's own disk, so nothing in them is believed: the loader checks
-//! each place against memory, and here against each other.
+//! Two forms of kernel. An ELF `vmlinux` is entered by PVH where its notes say how, else by Linux' 64-bit
+//! protocol. A bzImage carries the same, compressed, and unpacks itself, which costs more than all the
+//! rest of a boot: whoever launches machines should hand over the ELF inside. The files come from a
+//! guest's own disk, so nothing in them is believed: the loader checks each place against memory, and
+//! here against each other.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -26,7 +27,8 @@ const XLF_KERNEL_64: u16 = 1 << 0;
 const ENTRY_64: u64 = 0x200;
 
 const PAGE: u64 = 4096;
-/// The largest kernel that is looked at, in bytes. Linux with everything built in and debug symbols is smaller.
+/// The largest kernel that is looked at, in bytes. Linux with everything built in and debug symbols is
+/// smaller.
 const MOST_KERNEL: u64 = 1 << 30;
 
 /// Why a kernel or initrd could not be loaded.

@@ -1,8 +1,9 @@
-//! The machine's name plate, as DMI shows it: vendor, uuid, serial and asset tag, by which a guest knows that it is in EC2.
+//! The machine's name plate, as DMI shows it: vendor, uuid, serial and asset tag, by which a guest knows
+//! that it is in EC2.
 //!
-//! cloud-init takes its EC2 data source by itself where the vendor is `Amazon EC2`, and the uuid begins with `ec2` and equals the serial. The
-//! instance's id is the board's asset tag, as on Nitro. Tables: DMTF DSP0134, *SMBIOS Reference
-//! Specification* 3.x.
+//! cloud-init takes its EC2 data source by itself where the vendor is `Amazon EC2`, and the uuid begins
+//! with `ec2` and equals the serial. The instance's id is the board's asset tag, as on Nitro. Tables:
+//! DMTF DSP0134, *SMBIOS Reference Specification* 3.x.
 
 use std::fmt;
 
@@ -18,8 +19,8 @@ const PRODUCT: &str = "cumulet";
 const ENTRY_BYTES: usize = 24;
 const STRUCTURES: usize = 32;
 
-/// The uuid of an instance's machine: `ec2`, the 17 digits of its id, and 12 more that follow from those. So it is the
-/// same in every life of the instance, and people can recognise it.
+/// The uuid of an instance's machine: `ec2`, the 17 digits of its id, and 12 more that follow from those.
+/// So it is the same in every life of the instance, and people can recognise it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Uuid([u8; 16]);
 
@@ -66,8 +67,8 @@ pub(crate) fn tables(instance: InstanceId, at: GuestAddress) -> Vec<u8> {
     let (serial, tag) = (uuid.to_string(), instance.to_string());
     let mut out = Structures::default();
 
-    // Type 0, firmware (7.1): vendor, version, no segment, date, size; "characteristics not supported", then what is:
-    // byte 2 bit 4, "a virtual machine".
+    // Type 0, firmware (7.1): vendor, version, no segment, date, size; "characteristics not supported",
+    // then what is: byte 2 bit 4, "a virtual machine".
     let characteristics = 1_u64 << 3;
     let mut firmware = vec![1, 2, 0, 0, 3, 0];
     firmware.extend(characteristics.to_le_bytes());
@@ -80,10 +81,12 @@ pub(crate) fn tables(instance: InstanceId, at: GuestAddress) -> Vec<u8> {
     system.extend([6, 0, 0]);
     out.add(1, &system, &[VENDOR, PRODUCT, &serial]);
 
-    // Type 2, board (7.3): maker, no product, version and serial; asset tag; hosting, no place; in the chassis; a motherboard.
+    // Type 2, board (7.3): maker, no product, version and serial; asset tag; hosting, no place; in the
+    // chassis; a motherboard.
     out.add(2, &[1, 0, 0, 0, 2, 1, 0, 0, 3, 10, 0], &[VENDOR, &tag]);
 
-    // Type 3, chassis (7.4): maker, "other", no version; serial; asset tag; states "safe"; no height, cords, elements.
+    // Type 3, chassis (7.4): maker, "other", no version; serial; asset tag; states "safe"; no height,
+    // cords, elements.
     out.add(3, &[1, 1, 0, 2, 3, 3, 3, 3, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[VENDOR, &serial, VENDOR]);
 
     // Type 32, boot status (7.33): no error.
@@ -104,8 +107,8 @@ struct Structures {
 }
 
 impl Structures {
-    /// A structure: type, its length, a handle, the fields, and the strings that the fields count from 1, each with a zero,
-    /// and one more zero; two where there are none (6.1).
+    /// A structure: type, its length, a handle, the fields, and the strings that the fields count from 1,
+    /// each with a zero, and one more zero; two where there are none (6.1).
     fn add(&mut self, kind: u8, fields: &[u8], strings: &[&str]) {
         let len = u8::try_from(4 + fields.len()).unwrap_or(u8::MAX);
         self.bytes.extend([kind, len]);

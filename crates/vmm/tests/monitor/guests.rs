@@ -1,4 +1,5 @@
-//! Guests of a few instructions on the real monitor: serial port, power, reset, PCI, crashes, and what is no guest at all.
+//! Guests of a few instructions on the real monitor: serial port, power, reset, PCI, crashes, and what is
+//! no guest at all.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

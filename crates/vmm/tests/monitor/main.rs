@@ -1,5 +1,5 @@
-//! The monitor as a whole, on this machine's KVM: guests of a few instructions, started by hand and launched. Where there is no
-//! KVM each test says so and passes.
+//! The monitor as a whole, on this machine's KVM: guests of a few instructions, started by hand and
+//! launched. Where there is no KVM each test says so and passes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

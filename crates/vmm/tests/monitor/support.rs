@@ -1,8 +1,8 @@
-#![allow(unsafe_code, reason = "giving a child its descriptors by number")]
 //! For tests that run the monitor: tiny guests of a few instructions, and launching with descriptors.
 //!
-//! A guest is an ELF file that is entered by PVH: 32-bit code, flat, no paging. It runs wherever KVM runs anything, emulated
-//! hosts that could not boot Linux included.
+//! A guest is an ELF file that is entered by PVH: 32-bit code, flat, no paging. It runs wherever KVM runs
+//! anything, emulated hosts that could not boot Linux included.
+#![allow(unsafe_code, reason = "giving a child its descriptors by number")]
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -111,7 +111,8 @@ pub(crate) fn give(command: &mut Command, descriptors: Vec<(String, OwnedFd)>) {
     command.env(spec::machine::descriptors::VARIABLE, names.join(":"));
     let first = spec::machine::descriptors::FIRST;
     let clear: RawFd = 100;
-    // SAFETY: between fork and exec only `dup2` and `close` are called. All are first moved out of the way of each other.
+    // SAFETY: between fork and exec only `dup2` and `close` are called. All are first moved out of the
+    // way of each other.
     unsafe {
         command.pre_exec(move || {
             for (at, (_, descriptor)) in (clear..).zip(&descriptors) {

@@ -1,7 +1,7 @@
 //! The block device (virtio 1.2, 5.2): a disk.
 //!
-//! A request is read off the ring by `request.rs`, which is pure and trusts nothing, and carried out here against a
-//! [`Backend`]. One queue, one thread, one request at a time; an engine that has many under way
+//! A request is read off the ring by `request.rs`, which is pure and trusts nothing, and carried out here
+//! against a [`Backend`]. One queue, one thread, one request at a time; an engine that has many under way
 //! (io_uring) takes the same requests and completes them in whatever order they finish.
 
 mod request;
@@ -62,7 +62,8 @@ const STATUS_UNSUPPORTED: u8 = 2;
 
 const QUEUE_SIZE: u16 = 256;
 const QUEUES: &[u16] = &[QUEUE_SIZE];
-/// Sectors that one range of write-zeroes may have: 32 MiB, so that a backend that has to write them ends soon.
+/// Sectors that one range of write-zeroes may have: 32 MiB, so that a backend that has to write them ends
+/// soon.
 const MOST_ZEROES: u32 = 65536;
 /// Physical blocks are 4096 bytes: 2^3 sectors. Drivers align to them.
 const SECTORS_PER_BLOCK_EXPONENT: u8 = 3;

@@ -1,8 +1,8 @@
 //! What a driver asks of a disk, read off a chain: pure, bounded, trusting nothing (virtio 1.2, 5.2.6).
 //!
 //! A request is a 16-byte header, then data, and a last byte for the status, cut into
-//! descriptors as the driver likes. A chain without room for header and status cannot even be answered: the driver is broken.
-//! Everything else that is wrong gets a status.
+//! descriptors as the driver likes. A chain without room for header and status cannot even be answered:
+//! the driver is broken. Everything else that is wrong gets a status.
 
 use super::{MOST_ZEROES, SECTOR};
 use crate::memory::Span;

@@ -74,7 +74,8 @@ impl Backend for Disk {
     }
 }
 
-/// Asks one request: header, what follows it for the device to read, and for it to write. Status and bytes written.
+/// Asks one request: header, what follows it for the device to read, and for it to write. Status and
+/// bytes written.
 fn ask(
     block: &Block,
     memory: &Memory,

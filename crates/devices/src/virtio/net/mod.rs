@@ -1,8 +1,9 @@
 //! The network device (virtio 1.2, 5.1): an Ethernet link.
 //!
-//! Packets go between the rings and a [`Link`] (a TAP) without being copied here: a packet is read into the guest's buffers, and
-//! written from them, by one system call each. Checksums and segmentation are left to whoever needs them: both sides
-//! speak of them in the 12-byte header that every packet begins with, which the kernel understands too.
+//! Packets go between the rings and a [`Link`] (a TAP) without being copied here: a packet is read into
+//! the guest's buffers, and written from them, by one system call each. Checksums and segmentation are
+//! left to whoever needs them: both sides speak of them in the 12-byte header that every packet begins
+//! with, which the kernel understands too.
 
 mod receive;
 #[cfg(test)]
@@ -45,7 +46,8 @@ pub struct Offloads {
 pub trait Link: Send + Sync {
     /// What becomes readable when a packet waits.
     fn event(&self) -> RawFd;
-    /// Reads one packet, header first; its length. `WouldBlock` when there is none. What does not fit is lost.
+    /// Reads one packet, header first; its length. `WouldBlock` when there is none. What does not fit is
+    /// lost.
     fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize>;
     /// Writes one packet, header first.
     fn send(&self, from: &[Piece<'_>]) -> io::Result<()>;

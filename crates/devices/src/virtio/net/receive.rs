@@ -1,8 +1,9 @@
 //! From the link to the guest: packets into buffers that the driver posted.
 //!
-//! How long the next packet is, nobody knows before it is read. So buffers are taken off the ring until the largest packet would
-//! fit, the packet is read into all of them, and those it filled are given back; the others wait for the next.
-//! Without MRG_RXBUF a packet has one buffer, and the driver sees to its size (virtio 1.2, 5.1.6.3).
+//! How long the next packet is, nobody knows before it is read. So buffers are taken off the ring until
+//! the largest packet would fit, the packet is read into all of them, and those it filled are given back;
+//! the others wait for the next. Without MRG_RXBUF a packet has one buffer, and the driver sees to its
+//! size (virtio 1.2, 5.1.6.3).
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,7 +30,8 @@ impl<'m> Receiver<'m> {
         Self { link, merge, largest, posted: VecDeque::new() }
     }
 
-    /// Takes packets as long as there are any, buffers to put them into, and it is our turn; whether the turn ended first.
+    /// Takes packets as long as there are any, buffers to put them into, and it is our turn; whether the
+    /// turn ended first.
     pub(super) fn turn(&mut self, ring: &mut Ring, memory: &'m Memory) -> Result<bool, Broken> {
         for _ in 0..TURN {
             if !self.has_room(ring, memory)? {

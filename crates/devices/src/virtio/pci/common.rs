@@ -1,5 +1,5 @@
-//! The common configuration (virtio 1.2, 4.1.4.3): negotiating features, describing queues, and the status byte, by which
-//! a driver starts and resets its device (3.1.1).
+//! The common configuration (virtio 1.2, 4.1.4.3): negotiating features, describing queues, and the
+//! status byte, by which a driver starts and resets its device (3.1.1).
 //!
 //! Pure registers: [`Common::write`] says what follows ([`Then`]), and whoever owns the worker does it.
 
@@ -126,7 +126,8 @@ impl Common {
         }
     }
 
-    /// Writes. A driver writes each register whole, and the halves of 64-bit ones (4.1.3.1); anything else does nothing.
+    /// Writes. A driver writes each register whole, and the halves of 64-bit ones (4.1.3.1); anything
+    /// else does nothing.
     pub(super) fn write(&mut self, offset: usize, data: &[u8], notifier: &Notifier) -> Then {
         match (offset, data) {
             (DEVICE_FEATURE_SELECT, &[a, b, c, d]) => self.device_select = u32::from_le_bytes([a, b, c, d]),

@@ -131,7 +131,8 @@ impl Function {
         })
     }
 
-    /// Makes what follows from configuration space so: where memory is decoded, with its doorbells, and MSI-X's control.
+    /// Makes what follows from configuration space so: where memory is decoded, with its doorbells, and
+    /// MSI-X's control.
     fn settle(&self, state: &State) {
         self.notifier.msix.set_control(state.config.u16_at(self.msix_control));
         let new = state.config.memory_base().unwrap_or(NOWHERE);
@@ -141,7 +142,8 @@ impl Function {
         }
         for (queue, bell) in (0_u64..).zip(&self.bells) {
             let at = Region::Bells as u64 + queue * BELL_STRIDE as u64;
-            // A doorbell that cannot be attached costs an exit for each ring, in `write_memory`, and nothing else.
+            // A doorbell that cannot be attached costs an exit for each ring, in `write_memory`, and
+            // nothing else.
             if old != NOWHERE {
                 let _ = self.doorbells.detach(old + at, bell);
             }
@@ -204,7 +206,8 @@ impl Function {
     }
 }
 
-/// Says where everything is (4.1.4); the offset of the capability that reaches the memory through configuration space.
+/// Says where everything is (4.1.4); the offset of the capability that reaches the memory through
+/// configuration space.
 fn add_capabilities(config: &mut ConfigSpace, queues: u16, device_config: &[u8]) -> usize {
     let stride = u32::try_from(BELL_STRIDE).unwrap_or(u32::MAX);
     let device_len = u32::try_from(device_config.len()).unwrap_or(u32::MAX);

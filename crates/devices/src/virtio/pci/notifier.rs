@@ -24,7 +24,8 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// For a function with this requester id and so many queues: one vector each, and one for the configuration.
+    /// For a function with this requester id and so many queues: one vector each, and one for the
+    /// configuration.
     pub fn new(queues: u16, messages: Arc<dyn Messages>, requester: u16) -> Self {
         Self {
             msix: Msix::new(queues + 1, messages, requester),

@@ -1,7 +1,8 @@
 //! What the guest's CPUID says: what KVM supports here, with the few leaves in which a vCPU describes itself.
 //!
-//! Each vCPU is a core of one socket, without hyper-threads. KVM's answer comes from the host's processors, so the leaves about
-//! topology describe the host until they are rewritten. Sources: Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E.
+//! Each vCPU is a core of one socket, without hyper-threads. KVM's answer comes from the host's
+//! processors, so the leaves about topology describe the host until they are rewritten. Sources: Intel
+//! SDM volume 2, CPUID; AMD APM volume 3, appendix E.
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, Kvm};
@@ -25,8 +26,9 @@ impl Template {
         let deadline = kvm.check_extension(Cap::TscDeadlineTimer);
         for entry in entries.as_mut_slice() {
             if entry.function == 1 {
-                // KVM leaves both out of what it "supports": the first because a host's processor does not have it,
-                // the second because it depends on the interrupt controller. Without them: no kvm-clock, no timer.
+                // KVM leaves both out of what it "supports": the first because a host's processor does
+                // not have it, the second because it depends on the interrupt controller. Without them:
+                // no kvm-clock, no timer.
                 entry.ecx |= HYPERVISOR | if deadline { TSC_DEADLINE } else { 0 };
             }
         }
@@ -50,7 +52,8 @@ impl Template {
         leaf.map_or(36, |entry| entry.eax & 0xff)
     }
 
-    /// Sees to it that leaf 0xb has its two levels and an end. Where KVM offers no such leaf, none is invented.
+    /// Sees to it that leaf 0xb has its two levels and an end. Where KVM offers no such leaf, none is
+    /// invented.
     fn describe_cores(&mut self) {
         let mut entries: Vec<_> = self.entries.as_slice().to_vec();
         let had = entries.iter().any(|entry| entry.function == 0xb);

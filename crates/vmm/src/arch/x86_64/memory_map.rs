@@ -13,8 +13,8 @@
 //! 0x1_0000_0000   RAM beyond 3 GiB
 //! ```
 //!
-//! The hole for devices is where firmware puts it on a PC, between 3 and 4 GiB; memory that would lie in it continues above.
-//! A machine's memory ends at the latest where its processors' physical addresses do.
+//! The hole for devices is where firmware puts it on a PC, between 3 and 4 GiB; memory that would lie in
+//! it continues above. A machine's memory ends at the latest where its processors' physical addresses do.
 
 use vm_memory::GuestAddress;
 
@@ -39,7 +39,8 @@ pub(crate) const COMMAND_LINE: GuestAddress = GuestAddress(0x2_0000);
 /// Bytes that a command line may have, its final zero included: x86 Linux' COMMAND_LINE_SIZE.
 pub(crate) const COMMAND_LINE_BYTES: usize = 2048;
 
-/// Where low RAM ends for the guest: an extended BIOS data area would begin here, and what follows is the PC's ROMs.
+/// Where low RAM ends for the guest: an extended BIOS data area would begin here, and what follows is the
+/// PC's ROMs.
 pub(crate) const LOW_RAM_END: u64 = 639 * KIB;
 /// The ACPI tables, the RSDP first: kernels that are not told search from here.
 pub(crate) const ACPI: GuestAddress = GuestAddress(0xe_0000);
@@ -49,7 +50,8 @@ pub(crate) const ACPI_BYTES: usize = 0x1_0000;
 pub(crate) const SMBIOS: GuestAddress = GuestAddress(0xf_0000);
 /// Bytes for SMBIOS.
 pub(crate) const SMBIOS_BYTES: usize = 0xfff0;
-/// Where a processor in real mode begins after a reset, and where software jumps that wants a PC's BIOS to reboot it.
+/// Where a processor in real mode begins after a reset, and where software jumps that wants a PC's BIOS
+/// to reboot it.
 pub(crate) const RESET_VECTOR: GuestAddress = GuestAddress(0xf_fff0);
 /// Where RAM begins that belongs to the kernel alone.
 pub(crate) const HIGH_RAM: GuestAddress = GuestAddress(MIB);

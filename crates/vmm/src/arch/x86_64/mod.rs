@@ -1,5 +1,6 @@
-//! x86_64: a PC without the parts that nobody needs any more. No BIOS, no PIT, no RTC, no keyboard controller; an I/O APIC
-//! and local APICs (all of them KVM's), PCI by ECAM, ACPI of the reduced-hardware kind.
+//! x86_64: a PC without the parts that nobody needs any more. No BIOS, no PIT, no RTC, no keyboard
+//! controller; an I/O APIC and local APICs (all of them KVM's), PCI by ECAM, ACPI of the reduced-hardware
+//! kind.
 
 mod cpuid;
 mod platform;

@@ -1,8 +1,9 @@
 //! A vCPU as the kernel's entry point wants to find it.
 //!
-//! Two ways in. PVH (Xen's `docs/misc/pvh.pandoc`): 32-bit protected mode, no paging, flat segments, EBX points at the start
-//! information. Linux' 64-bit entry (`Documentation/arch/x86/boot.rst`): long mode, the first 4 GiB mapped to themselves, RSI
-//! points at the boot parameters. All vCPUs but the first wait for the guest to start them, and come up in real mode by themselves.
+//! Two ways in. PVH (Xen's `docs/misc/pvh.pandoc`): 32-bit protected mode, no paging, flat segments, EBX
+//! points at the start information. Linux' 64-bit entry (`Documentation/arch/x86/boot.rst`): long mode,
+//! the first 4 GiB mapped to themselves, RSI points at the boot parameters. All vCPUs but the first wait
+//! for the guest to start them, and come up in real mode by themselves.
 
 use devices::memory::Memory;
 use kvm_bindings::{Msrs, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
@@ -30,7 +31,8 @@ const EFER_LMA: u64 = 1 << 10;
 /// RFLAGS: the bit that is always set.
 const RFLAGS_RESERVED: u64 = 1 << 1;
 
-/// MSRs: fast string operations as firmware enables them, and memory that is write-back where nothing else is said.
+/// MSRs: fast string operations as firmware enables them, and memory that is write-back where nothing
+/// else is said.
 const MSR_MISC_ENABLE: u32 = 0x1a0;
 const MISC_ENABLE_FAST_STRING: u64 = 1 << 0;
 const MSR_MTRR_DEFAULT: u32 = 0x2ff;
@@ -151,7 +153,8 @@ fn segment(selector: u16, kind: u8, system: bool) -> kvm_segment {
     }
 }
 
-/// Writes what the first vCPU's registers point at: segment descriptors and, for the 64-bit entry, page tables.
+/// Writes what the first vCPU's registers point at: segment descriptors and, for the 64-bit entry, page
+/// tables.
 pub(super) fn write_structures(memory: &Memory, entry: Entry) -> Result<(), vm_memory::GuestMemoryError> {
     let long = matches!(entry, Entry::Linux64(_));
     write_gdt(memory, long)?;

@@ -1,5 +1,5 @@
-//! Everything a kernel finds its machine by, written into guest memory: segment descriptors and page tables, ACPI, SMBIOS, the
-//! reset vector, and the start information of the protocol it is entered by.
+//! Everything a kernel finds its machine by, written into guest memory: segment descriptors and page
+//! tables, ACPI, SMBIOS, the reset vector, and the start information of the protocol it is entered by.
 
 use devices::memory::Memory;
 use devices::power;
@@ -15,8 +15,9 @@ use crate::boot::{Entry, Loaded, acpi, smbios};
 
 /// What stands at the reset vector, in 16-bit code: a write to the reset register.
 ///
-/// Linux on reduced-hardware ACPI reboots by EFI, without asking whether there is any (`efi_reboot_required`), and then the old
-/// way: back to real mode, and a jump to the BIOS. ACPI's reset register it would try only if it had begun with that.
+/// Linux on reduced-hardware ACPI reboots by EFI, without asking whether there is any
+/// (`efi_reboot_required`), and then the old way: back to real mode, and a jump to the BIOS. ACPI's reset
+/// register it would try only if it had begun with that.
 const RESET_CODE: [u8; 9] = {
     let [low, high] = (POWER_PORT + power::RESET).to_le_bytes();
     // mov al, value; mov dx, port; out dx, al; halt: hlt; jmp halt
