@@ -18,6 +18,7 @@ use kvm_bindings::{KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EV
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
+use crate::arch;
 use crate::events::{Event, Events, Guest};
 
 /// What vCPUs' accesses end at.
@@ -177,7 +178,7 @@ fn suberror(vcpu: &mut VcpuFd) -> u32 {
     unsafe { run.__bindgen_anon_1.internal.suberror }
 }
 
-#[cfg(target_arch = "x86_64")]
+/// Where in its code a vCPU is, for a sentence about it.
 fn place(vcpu: &VcpuFd) -> String {
-    vcpu.get_regs().map_or_else(|_| String::new(), |registers| format!(", at address {:#x}", registers.rip))
+    arch::instruction_address(vcpu).map_or_else(|_| String::new(), |at| format!(", at address {at:#x}"))
 }

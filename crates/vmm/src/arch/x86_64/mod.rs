@@ -12,7 +12,7 @@ pub(crate) mod memory_map;
 use kvm_ioctls::{Kvm, VmFd};
 
 pub(crate) use platform::{Platform, PlatformError, add_config_ports};
-pub(crate) use processor::Processors;
+pub(crate) use processor::{Processors, instruction_address};
 pub(crate) use tables::{TablesError, write_tables};
 
 /// What KVM must be told about messages: on x86 the address alone names the processor.

@@ -75,6 +75,11 @@ impl Processors {
     }
 }
 
+/// The address of the instruction that a vCPU is at.
+pub(crate) fn instruction_address(vcpu: &VcpuFd) -> Result<u64, kvm_ioctls::Error> {
+    vcpu.get_regs().map(|registers| registers.rip)
+}
+
 fn set_msrs(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     let set = [(MSR_MISC_ENABLE, MISC_ENABLE_FAST_STRING), (MSR_MTRR_DEFAULT, MTRR_ENABLED_WRITE_BACK)];
     for (index, data) in set {
