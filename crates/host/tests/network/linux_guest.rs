@@ -18,7 +18,7 @@ use crate::world::sh;
 /// How long to wait for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long to wait for what must not come.
-pub(crate) const IMPATIENCE: Duration = Duration::from_millis(400);
+const IMPATIENCE: Duration = Duration::from_millis(400);
 
 pub(crate) struct LinuxGuest {
     pub(crate) address: Ipv4Addr,
@@ -75,9 +75,14 @@ impl LinuxGuest {
         serve(listener);
     }
 
-    /// Connects, and returns what the server says: whom it sees.
-    pub(crate) fn ask_tcp(&self, to: Ipv4Addr, port: u16) -> Option<Ipv4Addr> {
+    /// See [`ask`].
+    pub(crate) fn ask_tcp(&self, to: Ipv4Addr, port: u16) -> Ipv4Addr {
         self.run(|| ask(to, port))
+    }
+
+    /// See [`reaches`].
+    pub(crate) fn reaches(&self, to: Ipv4Addr, port: u16) -> bool {
+        self.run(|| reaches(to, port))
     }
 
     pub(crate) fn udp(&self, port: u16) -> UdpSocket {
@@ -101,13 +106,20 @@ pub(crate) fn serve(listener: TcpListener) {
     });
 }
 
-/// Connects from the calling thread's namespace, and returns whom the server sees; nothing where it cannot.
-pub(crate) fn ask(to: Ipv4Addr, port: u16) -> Option<Ipv4Addr> {
-    let mut connection = TcpStream::connect_timeout(&(to, port).into(), IMPATIENCE).ok()?;
+/// Connects from the calling thread's namespace, and returns whom the server sees.
+pub(crate) fn ask(to: Ipv4Addr, port: u16) -> Ipv4Addr {
+    let connection = TcpStream::connect_timeout(&(to, port).into(), PATIENCE);
+    let mut connection =
+        connection.unwrap_or_else(|error| panic!("{to} port {port} cannot be reached: {error}"));
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = [0; 4];
-    connection.read_exact(&mut answer).ok()?;
-    Some(answer.into())
+    connection.read_exact(&mut answer).unwrap();
+    answer.into()
+}
+
+/// Whether a connection from the calling thread's namespace is made, for those that should not be.
+pub(crate) fn reaches(to: Ipv4Addr, port: u16) -> bool {
+    TcpStream::connect_timeout(&(to, port).into(), IMPATIENCE).is_ok()
 }
 
 /// Carries frames, with their headers, until one side is gone.

@@ -66,13 +66,14 @@ impl RawGuest {
     /// The kernel takes up to a second to notice that a TAP was opened, and until then loses its frames.
     fn wait_for_link(&self) {
         let [a, b, c, _] = self.address.octets();
-        let router = Ipv4Addr::new(a, b, c, 1);
+        let [router, resolver] = [1, 2].map(|host| Ipv4Addr::new(a, b, c, host));
         let deadline = Instant::now() + PATIENCE;
         while self.frames.try_iter().next().is_none() {
             assert!(Instant::now() < deadline, "the router does not answer {}", self.address);
             self.send(&arp_request(self.mac, self.mac, self.address, router));
             thread::sleep(Duration::from_millis(20));
         }
+        self.arp(resolver); // its answer comes after all others
     }
 
     /// Sends a frame, whatever it says.
