@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::failure::{Failure, Remedy};
+use crate::find::is_id;
 use crate::tunnel::Tunnel;
 
 /// Bytes that are carried at a time.
@@ -25,7 +26,7 @@ const BUFFER: usize = 64 * 1024;
 /// To what.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The instance's id
+    /// The instance's id or name
     instance: String,
     /// Its port
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
@@ -51,7 +52,9 @@ impl Remedy for CarryError {}
 /// Connects, and carries until both sides have ended.
 pub(crate) async fn run(arguments: &Arguments, client: &Client) -> Result<(), Failure> {
     let Arguments { instance, port, wait } = arguments;
-    let tunnel = client.tunnel_when_ready(instance, *port, Duration::from_secs(*wait)).await?;
+    // An id needs no look-up, which ssh's proxy is spared so.
+    let id = if is_id(instance, "i") { instance } else { &client.instance(instance).await?.instance_id };
+    let tunnel = client.tunnel_when_ready(id, *port, Duration::from_secs(*wait)).await?;
     Ok(carry(tunnel)?)
 }
 
