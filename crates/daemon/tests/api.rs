@@ -3,6 +3,8 @@
 //!
 //! What clients see otherwise is tested with real ones, in `tests/clients`.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
