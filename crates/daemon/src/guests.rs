@@ -27,6 +27,7 @@ mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +60,9 @@ pub async fn serve(mut worlds: watch::Receiver<Arc<World>>, host: Arc<dyn Host>,
     let mut kept: BTreeMap<VpcId, Kept> = BTreeMap::new();
     loop {
         let world = Arc::clone(&worlds.borrow_and_update());
-        let served = views::served(&world);
+        // Beside the runtime: in a large cloud it takes milliseconds, in which others would wait for an answer.
+        let deriving = spawn_blocking(move || views::served(&world)).await;
+        let served = deriving.unwrap_or_else(|error| resume_unwind(error.into_panic()));
         kept.retain(|vpc, _| served.contains_key(vpc));
         for (vpc, served) in served {
             match kept.get(&vpc) {

@@ -33,7 +33,10 @@ use tokio::task::{JoinHandle, block_in_place, spawn_blocking};
 use crate::cloud::Cloud;
 use crate::dhcp::{ACK, DISCOVER, OFFER, REQUEST, message, read};
 use crate::dns::{question, start_upstream};
-use crate::site::{IMPATIENCE, METADATA, Opener, PATIENCE, RESOLVER, SECRET, eventually, run, sh};
+use crate::site::{METADATA, Opener, PATIENCE, RESOLVER, SECRET, eventually, run, sh};
+
+/// How long to wait for what may or may not come, on a busy machine.
+const LONG_ENOUGH: Duration = Duration::from_secs(5);
 
 /// A cloud whose networks are made by the driver, as the cloud plans them.
 struct Real {
@@ -237,8 +240,8 @@ impl DhcpClient {
 /// A request to the metadata service from the calling thread's namespace, "GET /path" and headers; the body of a good answer.
 fn http(request: &str) -> Option<String> {
     let to = SocketAddr::from((METADATA, 80));
-    let mut stream = TcpStream::connect_timeout(&to, IMPATIENCE).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut stream = TcpStream::connect_timeout(&to, LONG_ENOUGH).ok()?;
+    stream.set_read_timeout(Some(LONG_ENOUGH)).unwrap();
     let (line, headers) = request.split_once('\n').unwrap_or((request, ""));
     write!(stream, "{line} HTTP/1.0\r\n{headers}\r\n").ok()?;
     let mut answer = String::new();
