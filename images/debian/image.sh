@@ -32,7 +32,7 @@ make_root() {
     # tar-in: mmdebstrap's root in a user namespace may not read this folder; the process outside may.
     env -u APT_CONFIG mmdebstrap "${how[@]}" --variant=minbase --architectures="$DEB_ARCH" \
         --include="$(IFS=,; echo "${PACKAGES[*]}")" \
-        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --customize-hook="tar-in $work/ours.tar /" \
         --customize-hook='chroot "$1" /customize && rm "$1/customize"' \
