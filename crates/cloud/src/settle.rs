@@ -173,6 +173,9 @@ fn backoff(failures: u32) -> u64 {
 /// A step that the machine waits for failed: on its own resource it counts as a failure, and one that
 /// lasts, anywhere, is the end of the incarnation.
 fn note_trouble(status: &mut InstanceStatus, tx: &Tx<'_>, instance: &Instance, troubles: &Troubles) {
+    if troubles.is_empty() {
+        return;
+    }
     let keys = [Key::Instance(instance.id)];
     let resources = tx.world().resources_of(keys);
     let mut trouble = troubles.iter().filter(|(resource, _)| resources.contains(resource));

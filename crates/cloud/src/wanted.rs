@@ -196,29 +196,32 @@ impl World {
     /// What the host has that these rows decide about, directly or through another: where to look
     /// after they changed.
     pub fn resources_of(&self, keys: impl IntoIterator<Item = Key>) -> BTreeSet<Resource> {
-        let mut found = BTreeSet::new();
+        let (mut found, mut vpcs) = (BTreeSet::new(), BTreeSet::new());
         for key in keys {
-            self.add_resources(key, &mut found);
+            self.add_resources(key, &mut found, &mut vpcs);
+        }
+        // Which groups a VPC needs takes a walk over its interfaces: once for each VPC, not for each row.
+        for vpc in vpcs {
+            found.extend(self.wanted_groups(vpc).into_iter().map(|group| Resource::Group(vpc, group)));
         }
         found
     }
 
-    fn add_resources(&self, key: Key, found: &mut BTreeSet<Resource>) {
+    /// What one row decides about; `vpcs` are those in which any group may be needed or not for it.
+    fn add_resources(&self, key: Key, found: &mut BTreeSet<Resource>, vpcs: &mut BTreeSet<VpcId>) {
         match key {
             Key::Instance(id) | Key::InstanceStatus(id) => {
                 found.insert(Resource::Machine(id));
                 let attached: Vec<Key> = self.referrers(Key::Instance(id)).collect();
                 for key in attached.into_iter().filter(|key| !matches!(key, Key::InstanceStatus(_))) {
-                    self.add_resources(key, found);
+                    self.add_resources(key, found, vpcs);
                 }
             }
             Key::Interface(id) => {
                 let Some(row) = self.interfaces.get(&id) else { return };
                 found.extend([Resource::Interface(row.vpc, id), Resource::Network(row.vpc)]);
                 found.extend(row.groups.iter().map(|group| Resource::Group(row.vpc, *group)));
-                found.extend(
-                    self.wanted_groups(row.vpc).into_iter().map(|group| Resource::Group(row.vpc, group)),
-                );
+                vpcs.insert(row.vpc);
                 found.extend(row.attachment.as_ref().map(|at| Resource::Machine(at.instance)));
             }
             Key::Volume(id) | Key::VolumeStatus(id) => {
@@ -233,9 +236,7 @@ impl World {
             Key::SecurityGroup(id) => {
                 let Some(row) = self.security_groups.get(&id) else { return };
                 found.extend([Resource::Group(row.vpc, id), Resource::Network(row.vpc)]);
-                found.extend(
-                    self.wanted_groups(row.vpc).into_iter().map(|group| Resource::Group(row.vpc, group)),
-                );
+                vpcs.insert(row.vpc);
             }
             Key::Vpc(id) => {
                 found.insert(Resource::Network(id));

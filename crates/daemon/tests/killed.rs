@@ -157,7 +157,11 @@ async fn life(site: &mut Site<'_>) -> Vec<String> {
     site.command(Box::new(move |tx| instances::start(tx, &[first]).map(|_| ()))).await;
     story.push(portrait(site));
     site.host.power_off_inside(first);
-    site.settle_down().await;
+    // Word of it takes a moment to arrive; a daemon that died meanwhile looks by itself.
+    while matches!(site.host.found().machines.get(&first), Some(MachineState::Ended(_))) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        site.settle_down().await;
+    }
     story.push(portrait(site));
     site.command(Box::new(move |tx| instances::terminate(tx, &[second]).map(|_| ()))).await;
     story.push(portrait(site));
