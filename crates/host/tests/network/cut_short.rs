@@ -26,7 +26,8 @@ fn the_killed_one() {
     }
 }
 
-/// Runs [`the_killed_one`] and kills it so long after it began, if it has not ended by then. Returns how long it took.
+/// Runs [`the_killed_one`] and kills it so long after it began, if it has not ended by then. Returns how long
+/// it took.
 fn run_and_kill(task: &str, after: Duration) -> Duration {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["cut_short::the_killed_one", "--exact", "--nocapture"])

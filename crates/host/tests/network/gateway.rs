@@ -154,7 +154,8 @@ fn an_address_that_moves_takes_its_connections_from_the_one_before() {
     host.send_to(b"knock", (public_address(7), 80)).unwrap();
     assert!(matches!(old.next(), Seen::Udp { .. }));
 
-    // The new owner's step comes first: the address is taken from the old one, whose step then has nothing to do.
+    // The new owner's step comes first: the address is taken from the old one, whose step then has nothing to
+    // do.
     networks.ensure_interface(&with_public(b.clone(), 7)).unwrap();
     networks.ensure_interface(&a).unwrap();
     outside.send_to(b"late", asker).unwrap();

@@ -99,7 +99,8 @@ fn teardown_needs_nobody_and_leaves_nothing() {
     assert_eq!(sh("cat /proc/sys/net/ipv4/ip_forward").trim(), "1");
     drop(networks);
 
-    // A machine and a daemon that still run hold on to the namespace, but nothing of it can be reached any more.
+    // A machine and a daemon that still run hold on to the namespace, but nothing of it can be reached any
+    // more.
     let held = Networks::teardown(STATE);
     held.1.unwrap();
     assert_eq!(snapshot::take(), before);
@@ -147,7 +148,8 @@ fn a_namespace_starts_clean_whatever_the_host_is_like() {
 #[test]
 fn what_is_missing_is_said_with_the_remedy() {
     enter();
-    // A folder without nft in front of all others would be the whole process's; so /usr/sbin is hidden from this world.
+    // A folder without nft in front of all others would be the whole process's; so /usr/sbin is hidden from
+    // this world.
     let hide = |path: &str| sh(&format!("test -e {path} && mount --bind /dev/null {path} || true"));
     hide("/usr/sbin/nft");
     hide("/usr/local/sbin/nft");

@@ -1,4 +1,5 @@
-//! A guest with Linux's own network stack: a namespace with a TAP whose frames are carried by hand to and from the interface's TAP.
+//! A guest with Linux's own network stack: a namespace with a TAP whose frames are carried by hand to and
+//! from the interface's TAP.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,4 +1,5 @@
-//! What an interface costs when there are many already. Printed, not asserted: `cargo test -p host --test network scale -- --nocapture`.
+//! What an interface costs when there are many already. Printed, not asserted: `cargo test -p host --test
+//! network scale -- --nocapture`.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,8 @@ use spec::network::{Interface, SecurityGroup};
 
 use crate::world::{begin, group, interface, network, observe, open_group};
 
-/// How many interfaces there are when the next one is measured. CI has the time for a hundred; `CUMULET_TEST_INTERFACES=500` shows more.
+/// How many interfaces there are when the next one is measured. CI has the time for a hundred;
+/// `CUMULET_TEST_INTERFACES=500` shows more.
 fn steps() -> Vec<usize> {
     let most =
         std::env::var("CUMULET_TEST_INTERFACES").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
@@ -30,7 +32,7 @@ fn one_more_interface_among_many() {
         interface.mac.0[4] = high;
         interface
     };
-    let mut members = SecurityGroup { ..group(1, 2) };
+    let mut members: SecurityGroup = group(1, 2);
     let mut made = 0;
     for step in steps() {
         for number in made..step {
@@ -44,7 +46,7 @@ fn one_more_interface_among_many() {
         let again = took(|| networks.ensure_interface(&numbered(step)).unwrap());
         let look = took(|| drop(observe(&networks)));
         println!(
-            "among {step}: group {group:.1?}, interface {first:.1?}, again {again:.1?}, look at all {look:.1?}"
+            "among {step}: group {group:.1?}, interface {first:.1?}, again {again:.1?}, look {look:.1?}"
         );
         made = step + 1;
     }
@@ -53,12 +55,8 @@ fn one_more_interface_among_many() {
     assert!(found.interfaces.values().all(Option::is_some));
 }
 
-/// The shortest of a few times: the others were disturbed.
-fn took(mut work: impl FnMut()) -> Duration {
-    let times = (0..1).map(|_| {
-        let begin = Instant::now();
-        work();
-        begin.elapsed()
-    });
-    times.min().unwrap_or_default()
+fn took(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
 }

@@ -47,7 +47,8 @@ impl Wish {
         }
     }
 
-    /// Does what a planner would, until nothing is left to do: removes strays and ensures what is not as it should be.
+    /// Does what a planner would, until nothing is left to do: removes strays and ensures what is not as it
+    /// should be.
     pub(crate) fn fulfil(&self, networks: &Networks) {
         let wanted = self.observed();
         for _ in 0..4 {

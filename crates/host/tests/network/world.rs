@@ -1,5 +1,5 @@
-//! A world for one test: a mount and a network namespace of its own, in which the driver finds an empty `/run`
-//! and a "host" with nothing but a loopback link. It ends with the test's thread; the machine's own
+//! A world for one test: a mount and a network namespace of its own, in which the driver finds an empty
+//! `/run` and a "host" with nothing but a loopback link. It ends with the test's thread; the machine's own
 //! network is never touched.
 
 use std::collections::BTreeSet;

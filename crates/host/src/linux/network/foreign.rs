@@ -1,10 +1,10 @@
 //! Other people's forward chains: Docker's, a firewall's.
 //!
-//! A packet that is forwarded passes every base chain at that hook, and each may drop it; an accept in our own
-//! chain cannot overrule another's drop. So where one lets nothing pass that it does not know, rules that let our
-//! uplinks pass are put before its others: in `DOCKER-USER` where Docker keeps that chain for the purpose
-//! (Docker, *Packet filtering and firewalls*), else in the chain itself. A rule of ours is known by the uplinks'
-//! name in it, which others' tools keep when they save and restore their rules.
+//! A packet that is forwarded passes every base chain at that hook, and each may drop it; an accept in our
+//! own chain cannot overrule another's drop. So where one lets nothing pass that it does not know, rules that
+//! let our uplinks pass are put before its others: in `DOCKER-USER` where Docker keeps that chain for the
+//! purpose (Docker, *Packet filtering and firewalls*), else in the chain itself. A rule of ours is known by
+//! the uplinks' name in it, which others' tools keep when they save and restore their rules.
 //!
 //! Rules of the old iptables, which the kernel keeps beside nftables, cannot be seen; see [`unseen`].
 

@@ -1,4 +1,5 @@
-//! A security group: two chains that interfaces jump to, and a set of its members that other groups' rules name.
+//! A security group: two chains that interfaces jump to, and a set of its members that other groups' rules
+//! name.
 //!
 //! All of a group is replaced in one transaction. Its seal is on every rule.
 
@@ -21,7 +22,8 @@ pub(super) fn ensure(group: &SecurityGroup) -> Result<(), Error> {
     rules::group(group, Seal::of(group, &members)).commit(format!("Could not load the rules of {}", group.id))
 }
 
-/// Takes a group away, in the calling thread's namespace. Its set stays, empty, while other groups' rules name it.
+/// Takes a group away, in the calling thread's namespace. Its set stays, empty, while other groups' rules
+/// name it.
 pub(super) fn remove(id: GroupId) -> Result<(), Error> {
     let listing = Listing::here()?;
     let (set, chains) = (id.to_string(), [ingress(id), egress(id)]);
@@ -40,11 +42,7 @@ pub(super) fn remove(id: GroupId) -> Result<(), Error> {
 
 /// The groups of which a listing has a chain.
 pub(super) fn listed(listing: &Listing) -> impl Iterator<Item = GroupId> {
-    let ours = listing.chains.keys().filter(|place| place.is_ours());
-    ours.filter_map(|place| {
-        let name = &place.name;
-        name.strip_suffix("-in").or_else(|| name.strip_suffix("-out"))?.parse().ok()
-    })
+    rules::owners(listing)
 }
 
 /// The mark of the wish that a group was made from, if it is still whole.

@@ -1,11 +1,12 @@
 //! The host's side: the far ends of the uplinks, the way out, and what is changed on the host for it.
 //!
-//! Beyond objects that carry our prefix, two things are changed. Each is announced, noted in a file before it is
-//! done, and undone by [`HostSide::teardown`]: `ip_forward` is switched on; and where a foreign
-//! forward chain would drop what goes through our uplinks, it is told to let it pass. Our own chains then say what passes:
+//! Beyond objects that carry our prefix, two things are changed. Each is announced, noted in a file before it
+//! is done, and undone by [`HostSide::teardown`]: `ip_forward` is switched on; and where a foreign forward
+//! chain would drop what goes through our uplinks, it is told to let it pass. Our own chains then say what
+//! passes:
 //!
-//! - from an instance: to other public addresses as it is, to anywhere else under the host's address; not to the
-//!   host itself, which answers pings only;
+//! - from an instance: to other public addresses as it is, to anywhere else under the host's address; not to
+//!   the host itself, which answers pings only;
 //! - to an instance: what the host itself sends, and answers.
 //!
 //! What must hold: all uplinks of a host have the same pool of public addresses.
@@ -146,8 +147,8 @@ impl HostSide {
         theirs.into_iter().try_for_each(|route| host.remove_route(route))
     }
 
-    /// Takes everything away that bears our prefix, and undoes what was changed on the host. Goes on past what
-    /// fails, and returns what was done, and the first failure.
+    /// Takes everything away that bears our prefix, and undoes what was changed on the host. Goes on past
+    /// what fails, and returns what was done, and the first failure.
     pub(super) fn teardown(&self) -> (Vec<String>, Result<(), Error>) {
         let record = self.lock();
         let mut done = Vec::new();
@@ -284,10 +285,9 @@ fn ensure_consent(record: &Record) -> Result<(), Error> {
     let closed = foreign::closed(&Listing::here()?);
     if foreign::unseen() {
         tracing::warn!(
-            "This host has filter rules of the old iptables, which cannot be seen from nftables. If instances have \
-             no way out, let them pass: iptables-legacy -I FORWARD -i {uplinks} -j ACCEPT; iptables-legacy -I FORWARD \
-             -o {uplinks} -j ACCEPT",
-            uplinks = format_args!("{}+", names::UPLINK_HOST),
+            "This host has filter rules of the old iptables, which nftables does not show. If instances have no \
+             way out, let {}+ pass there: iptables-legacy -I FORWARD, with -i and with -o",
+            names::UPLINK_HOST,
         );
     }
     for place in &closed {

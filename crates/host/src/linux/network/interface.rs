@@ -4,8 +4,8 @@
 //! A TAP that bears a seal, or is open in a machine, is never made anew: the machine would lose it. One that
 //! is neither is half made, or somebody else's, and is.
 //!
-//! Making an interface costs the same however many there are: one `nft` process, and no list of anything. Only
-//! where there was something of it before is that looked up first.
+//! Making an interface costs the same however many there are: one `nft` process, and no list of anything.
+//! Only where there was something of it before is that looked up first.
 //!
 //! What must hold: [`ensure`] and [`remove`] may be cut short anywhere and repeated. The seal is
 //! written last, as the TAP's alias.
@@ -78,8 +78,8 @@ fn is_open(name: &str) -> bool {
     tap::open(name).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
 }
 
-/// Makes the bridge know where the guest's addresses are, for good: nothing is learned from what guests send, and
-/// DHCP can answer a guest that does not yet answer ARP.
+/// Makes the bridge know where the guest's addresses are, for good: nothing is learned from what guests send,
+/// and DHCP can answer a guest that does not yet answer ARP.
 fn put_neighbours(interface: &Interface, tap: &Link, bridge: &Link, netlink: &Netlink) -> Result<(), Error> {
     netlink.put_port_address(tap, interface.mac)?;
     interface.addresses.iter().try_for_each(|address| netlink.put_neighbour(bridge, *address, interface.mac))
@@ -105,7 +105,8 @@ fn remove_stale_neighbours(
     Ok(())
 }
 
-/// Puts a new interface into the packet filter. Fails, with nothing changed, where there is anything of it already.
+/// Puts a new interface into the packet filter. Fails, with nothing changed, where there is anything of it
+/// already.
 fn create_in_filter(interface: &Interface, pieces: &Pieces, seal: Seal) -> bool {
     let mut transaction = Transaction::default();
     transaction.create_chain(&ingress(interface.id));

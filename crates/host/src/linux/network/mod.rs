@@ -10,10 +10,11 @@
 //!  └──────────────────────────────────────────────────────────────┘     └─────────────────────────┘
 //! ```
 //!
-//! [`Networks`] is the way in. `vpc`, `group` and `interface` make one resource each; `host` is what happens outside the
-//! namespaces, `foreign` others' forward chains there. `rules` and `pieces` say what a wish is in nftables, in
-//! `words`; `nft`, `netlink` with its `messages`, and `sysctl` carry it to the kernel. `listing` is what nftables has; `observe` looks at what is there, and knows by
-//! `seal` whether it is still what was made.
+//! [`Networks`] is the way in. `vpc`, `group` and `interface` make one resource each; `host` is what happens
+//! outside the namespaces, `foreign` others' forward chains there. `rules` and `pieces` say what a wish is in
+//! nftables, in `words`; `nft`, `netlink` with its `messages`, and `sysctl` carry it to the kernel. `listing`
+//! is what nftables has; `observe` looks at what is there, and knows by `seal` whether it is still what was
+//! made.
 //!
 //! What must hold:
 //! - Names follow from ids ([`spec::names`]); nothing is kept in memory between calls but locks.
@@ -71,8 +72,9 @@ impl Networks {
         Ok(Self { host: HostSide::new(state.into())?, turns: Mutex::default() })
     }
 
-    /// Takes everything away that bears our prefix, and undoes what was changed on the host according to the note
-    /// in `state`. Needs nothing but root, and nobody else at work. Returns what was done, and the first failure.
+    /// Takes everything away that bears our prefix, and undoes what was changed on the host according to the
+    /// note in `state`. Needs nothing but root, and nobody else at work. Returns what was done, and the first
+    /// failure.
     pub fn teardown(state: impl Into<PathBuf>) -> (Vec<String>, Result<(), Error>) {
         match HostSide::new(state.into()) {
             Ok(host) => host.teardown(),
@@ -108,7 +110,8 @@ impl Networks {
         })
     }
 
-    /// Makes a TAP, its anti-spoofing, its groups and its public addresses be so. Its VPC and its subnet must exist.
+    /// Makes a TAP, its anti-spoofing, its groups and its public addresses be so. Its VPC and its subnet must
+    /// exist.
     pub fn ensure_interface(&self, interface: &Interface) -> Result<(), Error> {
         self.in_turn(interface.vpc, || interface::ensure(interface, &namespace(interface.vpc)?, &self.host))
     }
@@ -121,8 +124,9 @@ impl Networks {
         })
     }
 
-    /// Opens an interface's TAP, for a machine. Each frame is preceded by a virtio-net header (`IFF_VNET_HDR`); reads
-    /// and writes do not block. Fails while another holds it open: two machines never share an interface.
+    /// Opens an interface's TAP, for a machine. Each frame is preceded by a virtio-net header
+    /// (`IFF_VNET_HDR`); reads and writes do not block. Fails while another holds it open: two machines never
+    /// share an interface.
     pub fn open_tap(&self, vpc: VpcId, interface: InterfaceId) -> Result<OwnedFd, Error> {
         let name = names::tap(interface);
         inside(&namespace(vpc)?, || {
@@ -130,7 +134,8 @@ impl Networks {
         })
     }
 
-    /// See [`crate::Host::connect`]. Where the guest's groups do not let the connection in, it is refused at once.
+    /// See [`crate::Host::connect`]. Where the guest's groups do not let the connection in, it is refused at
+    /// once.
     pub fn connect(&self, vpc: VpcId, to: SocketAddrV4, patience: Duration) -> Result<TcpStream, Error> {
         inside(&namespace(vpc)?, || sockets::connect(to, patience))
     }

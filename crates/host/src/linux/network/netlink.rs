@@ -1,7 +1,7 @@
 //! Links, addresses, routes and neighbours of one namespace, by rtnetlink.
 //!
-//! `rtnetlink` speaks async; the driver's calls block. So a [`Netlink`] carries a small runtime that
-//! turns only while one of its methods runs. Its socket belongs to the namespace of the thread that made it, and
+//! `rtnetlink` speaks async; the driver's calls block. So a [`Netlink`] carries a small runtime that turns
+//! only while one of its methods runs. Its socket belongs to the namespace of the thread that made it, and
 //! reaches that namespace from wherever it is used later.
 //!
 //! Methods named `put_…` make something be so, however it was before; asking twice changes nothing.

@@ -19,7 +19,8 @@ use crate::Error;
 #[derive(Default)]
 pub(super) struct Transaction(Vec<Value>);
 
-/// Where a base chain sits: its kind, its hook, its priority there, and what becomes of a packet that no rule decided about.
+/// Where a base chain sits: its kind, its hook, its priority there, and what becomes of a packet that no rule
+/// decided about.
 #[derive(Clone, Copy)]
 pub(super) struct Hook(pub NfChainType, pub NfHook, pub i32, pub NfChainPolicy);
 

@@ -14,25 +14,27 @@ use super::pieces::Pieces;
 use super::seal::Seal;
 use super::unname::interface_of_tap;
 use super::vpc::{self, Found};
-use super::{group, inside};
+use super::{group, inside, rules};
 use crate::Error;
 use crate::linux::sys::netns::Namespace;
 
 /// Adds to `observed` what is found within `scope`.
 pub(super) fn observe(scope: &Scope, host: &HostSide, observed: &mut Observed) -> Result<(), Error> {
-    let names =
-        Namespace::names().map_err(|error| Error::passing("Could not list the network namespaces", error))?;
-    let spaces: BTreeSet<VpcId> = names.iter().filter_map(|name| names::vpc_of_namespace(name)).collect();
-    let covered = |vpc: &VpcId| match scope {
-        Scope::Everything => true,
-        Scope::Resources(resources) => resources.iter().any(|resource| vpc_of(*resource) == Some(*vpc)),
+    let asked: Option<BTreeSet<VpcId>> = match scope {
+        Scope::Everything => None,
+        Scope::Resources(resources) => {
+            Some(resources.iter().filter_map(|resource| vpc_of(*resource)).collect())
+        }
     };
-    if matches!(scope, Scope::Resources(resources) if resources.iter().all(|resource| vpc_of(*resource).is_none()))
-    {
+    if asked.as_ref().is_some_and(BTreeSet::is_empty) {
         return Ok(());
     }
+    let names =
+        Namespace::names().map_err(|error| Error::passing("Could not list the network namespaces", error))?;
     let view = host.look()?;
-    let all: BTreeSet<VpcId> = spaces.into_iter().chain(view.vpcs()).filter(covered).collect();
+    let there = names.iter().filter_map(|name| names::vpc_of_namespace(name)).chain(view.vpcs());
+    let all: BTreeSet<VpcId> =
+        there.filter(|vpc| asked.as_ref().is_none_or(|asked| asked.contains(vpc))).collect();
     for vpc in all {
         let found = look(vpc, &view)?;
         let within = |resource| scope.covers(resource);
@@ -58,7 +60,8 @@ fn vpc_of(resource: Resource) -> Option<VpcId> {
     }
 }
 
-/// Everything of one VPC. A namespace that is only half made, or only the host's end of an uplink, is a network without a mark.
+/// Everything of one VPC. A namespace that is only half made, or only the host's end of an uplink, is a
+/// network without a mark.
 fn look(vpc: VpcId, host: &HostView) -> Result<Observed, Error> {
     let name = names::namespace(vpc);
     let namespace = Namespace::open(&name)
@@ -97,10 +100,5 @@ fn look_inside(vpc: VpcId, host: &HostView) -> Result<Observed, Error> {
 /// The interfaces of which there is a TAP or a chain.
 fn interfaces(found: &Found) -> impl Iterator<Item = InterfaceId> {
     let taps = found.links.iter().filter_map(|link| interface_of_tap(&link.name));
-    let chains = found.listing.chains.keys().filter(|place| place.is_ours());
-    let of_chains = chains.filter_map(|place| {
-        let name = &place.name;
-        name.strip_suffix("-in").or_else(|| name.strip_suffix("-out"))?.parse().ok()
-    });
-    taps.chain(of_chains)
+    taps.chain(rules::owners(&found.listing))
 }

@@ -1,15 +1,17 @@
 //! The note of what was changed on the host, so that it can be undone later, by another process.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
 use crate::Error;
+use crate::linux::sys::files;
 
 /// The note's name in the state folder.
 const NAME: &str = "host-network.json";
+/// Bytes of a note that is ours.
+const MOST: u64 = 1 << 16;
 
 /// A JSON object in a file; a key is written down before the change that it tells of is made.
 pub(super) struct Record(PathBuf);
@@ -25,7 +27,8 @@ impl Record {
         let mut notes = self.read()?;
         if !notes.contains_key(key) {
             notes.insert(key.to_owned(), value.into());
-            self.write(notes).map_err(|error| self.failed("write", error))?;
+            let text = Value::Object(notes).to_string();
+            files::write_whole(&self.0, text.as_bytes()).map_err(|error| self.failed("write", error))?;
         }
         Ok(())
     }
@@ -37,28 +40,13 @@ impl Record {
 
     /// Throws the note away.
     pub(super) fn forget(&self) -> Result<(), Error> {
-        match fs::remove_file(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("remove", error)),
-            _ => Ok(()),
-        }
+        files::remove_file(&self.0).map_err(|error| self.failed("remove", error))
     }
 
     fn read(&self) -> Result<Map<String, Value>, Error> {
-        match fs::read(&self.0) {
-            Ok(text) => {
-                serde_json::from_slice(&text).map_err(|error| self.failed("understand", error.into()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
-            Err(error) => Err(self.failed("read", error)),
-        }
-    }
-
-    fn write(&self, notes: Map<String, Value>) -> io::Result<()> {
-        let new = self.0.with_extension("json.new");
-        let mut file = fs::File::create(&new)?;
-        file.write_all(Value::Object(notes).to_string().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &self.0)
+        let text = files::read_if_there(&self.0, MOST).map_err(|error| self.failed("read", error))?;
+        let notes = text.map_or(Ok(Map::new()), |text| serde_json::from_slice(&text));
+        notes.map_err(|error| self.failed("understand", error.into()))
     }
 
     fn failed(&self, verb: &str, error: io::Error) -> Error {

@@ -14,6 +14,9 @@ use crate::linux::sys::netns::Namespace;
 use crate::linux::sys::tap;
 use crate::{Error, ErrorKind};
 
+const NO_FILTER: &str = "The kernel does not load a VPC's packet filter: it needs nf_tables with inet, bridge, nat, ct \
+                         and reject";
+
 /// Makes one of everything, or says what is missing and what to do about it.
 pub(super) fn check() -> Result<(), Error> {
     let trial = Namespace::unnamed().map_err(|error| {
@@ -25,7 +28,7 @@ pub(super) fn check() -> Result<(), Error> {
     inside(&trial, || {
         check_version()?;
         let network = sample();
-        rules::base(&network).commit("The kernel does not load a VPC's packet filter: it needs CONFIG_NF_TABLES with inet, bridge, nat, ct and reject")?;
+        rules::base(&network).commit(NO_FILTER)?;
         let bridge = names::bridge(SubnetId::from_random(0));
         Netlink::here()?.put_bridge(&bridge, Mac::from_random(0))?;
         tap::create("cumulet-trial").map_err(|error| {

@@ -1,15 +1,15 @@
 //! A VPC's packet filter, as nftables commands: pure functions from wishes to transactions.
 //!
 //! ```text
-//!  TAP ─▶ guest-frames ─┬───────────────────────▶ leaving ─▶ entering ─┬────────────────────────────▶ bridge ─▶ TAP
-//!                       └─▶ input ─▶ router's own services             │
-//!  uplink ─▶ to-private ──▶ gateway-in ─▶ leaving ─▶ entering ─────────┴─▶ to-public ─▶ gateway-out ─▶ uplink
-//!  router's own services ─▶ output ─────────────────────────────────────────────────────────────────▶ bridge ─▶ TAP
+//!  TAP ──▶ guest-frames ─┬──────────────────▶ leaving ─▶ entering ─┬───────────────────────────▶ bridge ─▶ TAP
+//!                        └▶ input ─▶ services                      │
+//!  uplink ─▶ to-private ─▶ gateway-in ──────▶ leaving ─▶ entering ─┴▶ to-public ─▶ gateway-out ─▶ uplink
+//!  services ─▶ output ──────────────────────────────────────────────────────────────────────────▶ bridge ─▶ TAP
 //! ```
 //!
 //! *leaving* looks the sender up by its link address and goes through the egress rules of its groups;
-//! *entering* looks the receiver up by its IPv4 address and goes through the ingress rules of its
-//! groups. They are two base chains, since an accept ends only the chain that it is said in. Both deny by default.
+//! *entering* looks the receiver up by its IPv4 address and goes through the ingress rules of its groups.
+//! They are two base chains, since an accept ends only the chain that it is said in. Both deny by default.
 //!
 //! Security groups do not filter what passes between an instance and the router's own services: DHCP,
 //! DNS and metadata (AWS, *Security groups*, "do not filter traffic destined to and from"). The input
@@ -19,6 +19,8 @@
 //! - The work for a packet does not grow with the number of interfaces or groups: maps and sets are hashed.
 //! - Guests have no IPv6: nothing but IPv4 and ARP passes a TAP, so rules about IPv6 are left out.
 //! - A change of one group or one interface touches its own chains and elements only.
+
+use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 use nftables::expr::{CTDir, Map, MetaKey, NamedExpression};
@@ -34,6 +36,7 @@ use spec::ids::{GroupId, VpcId};
 use spec::names;
 use spec::network::{Network, Peer, Rule, SecurityGroup, Traffic};
 
+use super::listing::Listing;
 use super::nft::{Hook, Transaction};
 use super::seal::Seal;
 use super::words::{
@@ -79,6 +82,14 @@ pub(super) fn ingress(id: impl ToString) -> String {
 /// The chain of what an interface or a group lets out.
 pub(super) fn egress(id: impl ToString) -> String {
     format!("{}-out", id.to_string())
+}
+
+/// The interfaces, or the groups, of which there is a chain.
+pub(super) fn owners<T: FromStr>(listing: &Listing) -> impl Iterator<Item = T> {
+    listing.chains.keys().filter(|place| place.is_ours()).filter_map(|place| {
+        let name = &place.name;
+        name.strip_suffix("-in").or_else(|| name.strip_suffix("-out"))?.parse().ok()
+    })
 }
 
 /// The tables, sets and maps that all of a VPC's interfaces share, and the base chains.
@@ -171,7 +182,8 @@ fn group_named(rule: &Rule) -> Option<GroupId> {
     }
 }
 
-/// A security group's rule; nothing for IPv6, which guests do not have. `peer` is where the other side's address stands.
+/// A security group's rule; nothing for IPv6, which guests do not have. `peer` is where the other side's
+/// address stands.
 fn allow(rule: &Rule, peer: &Term) -> Option<Vec<Word>> {
     let mut words = match rule.peer {
         Peer::Ipv4(net) if net.prefix_len() == 0 => Vec::new(),
@@ -195,7 +207,8 @@ fn allow(rule: &Rule, peer: &Term) -> Option<Vec<Word>> {
     Some(words)
 }
 
-/// A test for ports, or for the protocol alone where all ports are meant: packets that say no port pass then too.
+/// A test for ports, or for the protocol alone where all ports are meant: packets that say no port pass then
+/// too.
 fn ports(protocol: &'static str, protocol_number: u8, first: u16, last: u16) -> Word {
     match (first, last) {
         (0, u16::MAX) => is(meta(MetaKey::L4proto), number(protocol_number)),

@@ -47,7 +47,8 @@ fn listen(address: Ipv4Addr, port: u16) -> Result<TcpListener, Error> {
     open().map_err(|error: io::Error| Error::passing(format!("Could not listen on TCP {address}"), error))
 }
 
-/// Bound to the bridge before the port, so that each subnet has its own. Broadcasts are allowed: a guest may ask for one.
+/// Bound to the bridge before the port, so that each subnet has its own. Broadcasts are allowed: a guest may
+/// ask for one.
 fn dhcp(bridge: &str) -> io::Result<UdpSocket> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket: OwnedFd = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
@@ -57,8 +58,8 @@ fn dhcp(bridge: &str) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Connects to a guest, in the calling thread's namespace. The route to the guest's subnet has the router's address
-/// there as its source.
+/// Connects to a guest, in the calling thread's namespace. The route to the guest's subnet has the router's
+/// address there as its source.
 pub(super) fn connect(to: SocketAddrV4, patience: Duration) -> Result<TcpStream, Error> {
     TcpStream::connect_timeout(&to.into(), patience)
         .map_err(|error| Error::passing(format!("Could not connect to {to}"), error))

@@ -21,7 +21,8 @@ impl Setting {
         read(&self.path)
     }
 
-    /// Gives it its value. A setting that this kernel does not have needs none: what it would regulate is not there.
+    /// Gives it its value. A setting that this kernel does not have needs none: what it would regulate is not
+    /// there.
     pub(super) fn put(&self) -> Result<(), Error> {
         match self.now() {
             Some(now) if now != self.value => write(&self.path, self.value).map_err(|error| {

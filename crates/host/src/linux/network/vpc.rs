@@ -1,7 +1,8 @@
 //! A VPC: its namespace, a bridge for each subnet, the routes between them and to the uplink.
 //!
-//! Each subnet has a routing table of its own, chosen by the bridge that a packet comes in by, so that subnets may
-//! have different routes. Before it, the main table is asked, which knows the VPC's own addresses:
+//! Each subnet has a routing table of its own, chosen by the bridge that a packet comes in by, so that
+//! subnets may have different routes. Before it, the main table is asked, which knows the VPC's own
+//! addresses:
 //!
 //! ```text
 //!      0  local                       the router's own addresses
@@ -47,6 +48,9 @@ const LAST: u32 = u32::MAX;
 pub(super) fn ensure(network: &Network, host: &HostSide) -> Result<(), Error> {
     let namespace = Namespace::ensure(&names::namespace(network.vpc))
         .map_err(|error| Error::passing(format!("Could not make the namespace of {}", network.vpc), error))?;
+    if let Some(uplink) = network.uplink {
+        host.ensure_way_out(uplink)?; // what guards the host comes before the uplink
+    }
     super::inside(&namespace, || {
         ensure_filter(network)?;
         let netlink = Netlink::here()?;
@@ -56,9 +60,6 @@ pub(super) fn ensure(network: &Network, host: &HostSide) -> Result<(), Error> {
         let uplink = host.ensure_uplink(network, &netlink)?;
         ensure_routes(network, &bridges, uplink.as_ref(), &netlink)
     })?;
-    if let Some(uplink) = network.uplink {
-        host.ensure_way_out(uplink)?;
-    }
     let view = host.look()?;
     super::inside(&namespace, || {
         let netlink = Netlink::here()?;
@@ -73,8 +74,8 @@ pub(super) fn ensure(network: &Network, host: &HostSide) -> Result<(), Error> {
     })
 }
 
-/// Loads the base chains. Where what is there does not let them (a set of another type, say), all is replaced: groups
-/// and interfaces are then missing, and are ensured again by their own steps.
+/// Loads the base chains. Where what is there does not let them (a set of another type, say), all is
+/// replaced: groups and interfaces are then missing, and are ensured again by their own steps.
 fn ensure_filter(network: &Network) -> Result<(), Error> {
     let what = "Could not load the VPC's packet filter";
     rules::base(network).commit(what).or_else(|_| {
@@ -231,8 +232,8 @@ fn wanted_choices(bridges: &[Bridge<'_>]) -> Vec<Choice> {
     choices
 }
 
-/// Takes a VPC away with all in it. What is in it is removed piece by piece: the namespace itself may be held by a
-/// process that has not ended yet.
+/// Takes a VPC away with all in it. What is in it is removed piece by piece: the namespace itself may be held
+/// by a process that has not ended yet.
 pub(super) fn remove(vpc: VpcId, host: &HostSide) -> Result<(), Error> {
     remove_namespace(&names::namespace(vpc))?;
     host.remove_uplink(vpc)
@@ -286,8 +287,8 @@ impl Found {
     }
 }
 
-/// All that a VPC consists of, in words to be digested; nothing where it cannot be whole. Interfaces and groups are not
-/// part of it.
+/// All that a VPC consists of, in words to be digested; nothing where it cannot be whole. Interfaces and
+/// groups are not part of it.
 pub(super) fn facts(vpc: VpcId, found: &Found, host: &HostView) -> Option<Vec<String>> {
     let mut facts = found.settings.clone();
     for link in found.links.iter().filter(|link| !link.name.starts_with(names::TAP)) {

@@ -1,8 +1,8 @@
 //! Named network namespaces, the way `ip netns` keeps them: a namespace lives as long as it is
 //! mounted on its name's file in `/run/netns`.
 //!
-//! A thread is in one namespace at a time, and what it opens stays there: a socket, a TAP, a child
-//! process. So that no thread of the daemon is ever caught in the wrong one, work inside a namespace is done on a
+//! A thread is in one namespace at a time, and what it opens stays there: a socket, a TAP, a child process.
+//! So that no thread of the daemon is ever caught in the wrong one, work inside a namespace is done on a
 //! thread made for it, see [`Namespace::run`].
 //!
 //! What must hold:
@@ -20,6 +20,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, fstatfs};
+
+use super::files;
 
 /// Where `ip netns` mounts namespaces.
 const DIRECTORY: &str = "/run/netns";
@@ -40,11 +42,8 @@ impl Namespace {
 
     /// The namespace of this name; nothing where there is none, or only the beginning of one.
     pub fn open(name: &str) -> io::Result<Option<Self>> {
-        match File::open(path(name)) {
-            Ok(file) => Ok((fstatfs(&file)?.filesystem_type() == NSFS).then_some(Self(file))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let Some(file) = files::open_if_there(&path(name))? else { return Ok(None) };
+        Ok((fstatfs(&file)?.filesystem_type() == NSFS).then_some(Self(file)))
     }
 
     /// The namespace of this name, made where it is missing.
@@ -82,24 +81,12 @@ impl Namespace {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        files::remove_file(&path)
     }
 
     /// All names, those of half-made namespaces included.
     pub fn names() -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(DIRECTORY) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            names.extend(entry?.file_name().into_string());
-        }
-        names.sort();
-        Ok(names)
+        files::names(Path::new(DIRECTORY))
     }
 
     /// Does `work` on a thread of its own inside the namespace, and waits for it.

@@ -1,10 +1,11 @@
 //! TAP devices: links whose far side is a file (Linux, Documentation/networking/tuntap.rst).
 //!
-//! A TAP made here is persistent, so it outlives whoever opens it. It must always be opened with
-//! the flags that it was made with, hence one constant for both. Each frame is preceded by a virtio-net header.
+//! A TAP made here is persistent, so it outlives whoever opens it. It must always be opened with the flags
+//! that it was made with, hence one constant for both. Each frame is preceded by a virtio-net header.
 //!
 //! There is one queue, which one process at a time can have open. With `IFF_MULTI_QUEUE` the kernel makes 256
-//! queues, each with buffers for its scheduler: 8 MiB of kernel memory for each TAP, used or not, and three times the time.
+//! queues, each with buffers for its scheduler: 8 MiB of kernel memory for each TAP, used or not, and three
+//! times the time.
 #![allow(unsafe_code, reason = "TAP devices are made and opened by ioctl")]
 
 use std::ffi::CString;
