@@ -57,6 +57,9 @@ pub(crate) enum CallError {
     /// The cloud says no.
     #[error("{} ({})", .0.message(), .0.code())]
     Refused(ec2::Error),
+    /// The cloud cannot reach a guest's port.
+    #[error("{} ({})", refusal.message(), refusal.code())]
+    GuestNotReachable { instance_id: String, refusal: ec2::Error },
     /// Whoever answers is not a cloud.
     #[error("What answers at {endpoint} is not cumuletd: it says HTTP {status}")]
     Stranger { endpoint: Endpoint, status: StatusCode },
@@ -69,7 +72,7 @@ impl CallError {
     /// The code of the cloud's refusal, if it is one.
     pub(crate) fn code(&self) -> Option<&str> {
         match self {
-            Self::Refused(refusal) => Some(refusal.code()),
+            Self::Refused(refusal) | Self::GuestNotReachable { refusal, .. } => Some(refusal.code()),
             _ => None,
         }
     }
@@ -87,6 +90,9 @@ impl Remedy for CallError {
             Self::Stranger { .. } => "another program uses the port; name the right one with --endpoint",
             Self::Answer { .. } => "cumulet and cumuletd should be of the same version",
             Self::Refused(refusal) => return hint_for(refusal.code()),
+            Self::GuestNotReachable { instance_id, .. } => {
+                return Some(format!("look at what the guest says: cumulet console {instance_id} --log"));
+            }
         };
         Some(hint.to_owned())
     }
@@ -99,7 +105,6 @@ fn hint_for(code: &str) -> Option<String> {
             "the key is another cloud's, or an older one's; cumulet status says which one is used"
         }
         "RequestExpired" => "the clocks of this machine and the cloud's differ: timedatectl",
-        "GuestNotReachable" => "look at what the guest says: cumulet console i-... --log",
         "InsufficientInstanceCapacity" => "make room with cumulet rm, or take a smaller type: cumulet types",
         "InsufficientDiskSpace" => "make room where the cloud keeps its state: df -h /var/lib/cumulet",
         "InvalidAMIName.Duplicate" => "take another name, or remove that image first: cumulet images",

@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use crate::client::{CallError, Client};
 use crate::output::note;
 
+/// The code of a refusal whose reason is the guest: it does not listen, or does not answer.
+const GUEST_NOT_REACHABLE: &str = "GuestNotReachable";
 /// How long to wait before trying a guest again that does not accept connections yet.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -25,7 +27,12 @@ impl Client {
     pub(crate) async fn tunnel(&self, instance_id: &str, port: u16) -> Result<Tunnel, CallError> {
         let port = port.to_string();
         let query = ec2::query::form([("instance", instance_id), ("port", port.as_str())]);
-        self.upgrade(&format!("/_cumulet/connect?{query}")).await
+        self.upgrade(&format!("/_cumulet/connect?{query}")).await.map_err(|error| match error {
+            CallError::Refused(refusal) if refusal.code() == GUEST_NOT_REACHABLE => {
+                CallError::GuestNotReachable { instance_id: instance_id.to_owned(), refusal }
+            }
+            other => other,
+        })
     }
 
     /// The serial console of an instance.
@@ -65,7 +72,8 @@ impl CallError {
     /// Whether a guest that is still booting can be the reason.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Refused(refusal) => refusal.code() == "GuestNotReachable" || refusal.status() >= 500,
+            Self::GuestNotReachable { .. } => true,
+            Self::Refused(refusal) => refusal.status() >= 500,
             _ => false,
         }
     }
