@@ -23,7 +23,7 @@ vcpus_per_processor = 1000
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory, request):
-    """A daemon of this file's own, empty but for what exists from first start. `SETTINGS` of the file is its configuration."""
+    """A daemon of the test file's own, after its first start. Its configuration is the file's `SETTINGS`."""
     daemon = Daemon(tmp_path_factory.mktemp("daemon"), getattr(request.module, "SETTINGS", ROOM_FOR_MANY))
     daemon.start()
     yield daemon

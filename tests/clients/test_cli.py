@@ -45,7 +45,8 @@ def test_a_whole_life(daemon, aws, tmp_path):
         *("--query", "Reservations[].Instances[].PublicIpAddress"),
     ).stdout.split()
     assert len(set(addresses)) == 2
-    assert ids[0] in daemon.aws("ec2", "get-console-output", "--instance-id", ids[0], "--latest", "--output", "text").stdout
+    console = daemon.aws("ec2", "get-console-output", "--instance-id", ids[0], "--latest", "--output", "text")
+    assert ids[0] in console.stdout
     daemon.aws("ec2", "stop-instances", "--instance-ids", *ids)
     daemon.aws("ec2", "wait", "instance-stopped", "--instance-ids", *ids)
     daemon.aws("ec2", "start-instances", "--instance-ids", *ids)

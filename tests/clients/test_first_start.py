@@ -36,7 +36,8 @@ def test_one_region_with_three_zones(daemon, ec2):
 
 
 def test_the_account(ec2):
-    attributes = {a["AttributeName"]: a["AttributeValues"] for a in ec2.describe_account_attributes()["AccountAttributes"]}
+    found = ec2.describe_account_attributes()["AccountAttributes"]
+    attributes = {attribute["AttributeName"]: attribute["AttributeValues"] for attribute in found}
     assert attributes["supported-platforms"] == [{"AttributeValue": "VPC"}]
     assert attributes["default-vpc"] == [{"AttributeValue": ec2.describe_vpcs()["Vpcs"][0]["VpcId"]}]
     (only,) = ec2.describe_account_attributes(AttributeNames=["default-vpc"])["AccountAttributes"]
@@ -81,7 +82,8 @@ def test_addresses_are_counted(ec2, launch):
 
 def test_the_way_out(ec2):
     vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
-    (gateway,) = ec2.describe_internet_gateways(Filters=[{"Name": "attachment.vpc-id", "Values": [vpc]}])["InternetGateways"]
+    of_it = [{"Name": "attachment.vpc-id", "Values": [vpc]}]
+    (gateway,) = ec2.describe_internet_gateways(Filters=of_it)["InternetGateways"]
     assert gateway["Attachments"] == [{"State": "available", "VpcId": vpc}]
     (table,) = ec2.describe_route_tables(Filters=[{"Name": "association.main", "Values": ["true"]}])["RouteTables"]
     assert [(r["DestinationCidrBlock"], r["GatewayId"], r["State"], r["Origin"]) for r in table["Routes"]] == [

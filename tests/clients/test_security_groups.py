@@ -168,9 +168,11 @@ def test_names(ec2):
     ec2.create_security_group(GroupName="named", Description="d")
     with refused("InvalidGroup.Duplicate", "named"):
         ec2.create_security_group(GroupName="named", Description="d")
-    for name, description in [("default", "d"), ("sg-name", "d"), ("x" * 256, "d"), ("é", "d"), ("ok", "é"), ("", "d")]:
+    for name in ("default", "sg-name", "x" * 256, "é", ""):
         with refused("InvalidParameterValue"):
-            ec2.create_security_group(GroupName=name, Description=description)
+            ec2.create_security_group(GroupName=name, Description="d")
+    with refused("InvalidParameterValue"):
+        ec2.create_security_group(GroupName="described", Description="é")
     with refused("InvalidVpcID.NotFound"):
         ec2.create_security_group(GroupName="x", Description="d", VpcId="vpc-0123456789abcdef0")
 

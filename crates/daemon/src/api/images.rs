@@ -148,7 +148,8 @@ impl Handler<wire::RegisterImageRequest> for Api {
             let snapshot: SnapshotId = id(snapshot)?;
             return Err(Error::not_found(Resource::Snapshot, &snapshot.to_string()));
         }
-        let text = "No root snapshot specified in device mapping. Images are imported from disks here: cumulet image import";
+        let text = "No root snapshot specified in device mapping. \
+                    Images are imported from disks here: cumulet image import";
         Err(Error::new(400, "InvalidBlockDeviceMapping", text))
     }
 }

@@ -1,6 +1,6 @@
 //! Instance types, and where they are offered: what the catalog has for this host's processor.
 //!
-//! Sizes are EC2's. What EC2 says of Amazon's hardware beyond that (clock speed, bandwidth, NVMe, ENA) is not said here.
+//! Sizes are EC2's. What EC2 says of Amazon's hardware beyond that (clock speed, bandwidth, NVMe, ENA) is not said.
 
 use cloud::Settings;
 use cloud::catalog::{self, InstanceType};
@@ -78,7 +78,7 @@ static TYPES: Listed = Listed {
         tags: None,
     },
     results: 5..=100,
-    not_with: Some("instanceTypes"),
+    not_with: None,
 };
 
 static OFFERINGS: Listed = Listed {

@@ -11,7 +11,7 @@
 //!
 //! What must hold:
 //! - Wire shapes do not get past this folder, and no row is shown but through a shape.
-//! - A refusal is EC2's, in code and status; [`errors`] holds the one table. Only a store that cannot be written
+//! - A refusal is EC2's, in code and status; `errors` holds the one table. Only a store that cannot be written
 //!   and a console that cannot be read are a 500, and what EC2 itself answers 500 to: no room.
 //! - Nothing of the host is told: no path, no user id, no cause of an internal failure. Those go to the log.
 
