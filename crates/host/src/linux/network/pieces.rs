@@ -6,7 +6,7 @@
 //!
 //! What must hold: a piece is written here as `nft -j` lists it, letter by letter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 
 use nftables::types::NfFamily::{self, Bridge, INet};
@@ -74,29 +74,30 @@ impl Pieces {
     /// All pieces of a listing, by the interface they belong to.
     pub(super) fn listed(listing: &Listing) -> BTreeMap<InterfaceId, Self> {
         let mut owners = BTreeMap::<InterfaceId, Self>::new();
-        let mut by_address = BTreeMap::<String, InterfaceId>::new();
-        for piece in all(listing) {
+        let mut by_address = BTreeMap::<&str, InterfaceId>::new();
+        for (set, element) in all(listing) {
             let private = |text: Option<&str>| by_address.get(text?).copied();
-            let owner = match piece.set {
-                INGRESS_BY_ADDRESS => target(&piece, "-in"),
-                EGRESS_BY_MAC => target(&piece, "-out"),
-                SENDERS | ANY_SOURCE => piece.part(0).and_then(interface_of_tap),
-                PRIVATE_TO_PUBLIC => private(piece.part(0)),
-                _ => private(piece.part(1)),
+            let owner = match set {
+                INGRESS_BY_ADDRESS => target(element, "-in"),
+                EGRESS_BY_MAC => target(element, "-out"),
+                SENDERS | ANY_SOURCE => part(element, 0).and_then(interface_of_tap),
+                PRIVATE_TO_PUBLIC => private(part(element, 0)),
+                _ => private(part(element, 1)),
             };
             let Some(owner) = owner else { continue };
-            if let (INGRESS_BY_ADDRESS, Some(address)) = (piece.set, piece.part(0)) {
-                by_address.insert(address.to_owned(), owner);
+            if let (INGRESS_BY_ADDRESS, Some(address)) = (set, part(element, 0)) {
+                by_address.insert(address, owner);
             }
-            owners.entry(owner).or_default().0.push(piece);
+            owners.entry(owner).or_default().0.push(Piece { set, element: element.clone() });
         }
         owners
     }
 
     /// Those of a listing that stand where one of these should, whoever's they are.
     pub(super) fn in_the_way(&self, listing: &Listing) -> Self {
-        let taken = all(listing).filter(|found| self.0.iter().any(|piece| piece.same_place(found)));
-        Self(taken.collect())
+        let places: HashSet<_> = self.0.iter().map(|piece| place(piece.set, &piece.element)).collect();
+        let taken = all(listing).filter(|(set, element)| places.contains(&place(set, element)));
+        Self(taken.map(|(set, element)| Piece { set, element: element.clone() }).collect())
     }
 
     /// With the pieces of `other` that are not among these.
@@ -145,35 +146,30 @@ impl Pieces {
     }
 
     fn keys(&self, set: &'static str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |piece| piece.set == set).filter_map(|piece| piece.part(0))
+        self.0.iter().filter(move |piece| piece.set == set).filter_map(|piece| part(&piece.element, 0))
     }
 }
 
-impl Piece {
-    /// A text of the element: of a concatenation or of a pair.
-    fn part(&self, place: usize) -> Option<&str> {
-        let parts = self.element.get("concat").unwrap_or(&self.element);
-        parts.get(place)?.as_str()
-    }
-
-    /// Whether only one of the two can be.
-    fn same_place(&self, other: &Self) -> bool {
-        let is_pair = self.element.is_array() && other.element.is_array();
-        self.set == other.set
-            && if is_pair { self.part(0) == other.part(0) } else { self.element == other.element }
-    }
-}
-
-fn all(listing: &Listing) -> impl Iterator<Item = Piece> {
+fn all(listing: &Listing) -> impl Iterator<Item = (&'static str, &Value)> {
     SETS.into_iter().flat_map(|(family, set)| {
         let elements = listing.elements(family, set).unwrap_or_default();
-        elements.iter().map(move |element| Piece { set, element: element.clone() })
+        elements.iter().map(move |element| (set, element))
     })
 }
 
+/// A text of an element: of a concatenation or of a pair.
+fn part(element: &Value, place: usize) -> Option<&str> {
+    element.get("concat").unwrap_or(element).get(place)?.as_str()
+}
+
+/// Where an element stands: of those that stand in one place only one can be. A pair stands where its key is.
+fn place<'a>(set: &'a str, element: &'a Value) -> (&'a str, &'a Value) {
+    (set, element.as_array().and_then(|pair| pair.first()).unwrap_or(element))
+}
+
 /// The interface whose chain a verdict map's element leads to.
-fn target(piece: &Piece, suffix: &str) -> Option<InterfaceId> {
-    piece.element.get(1)?.get("jump")?.get("target")?.as_str()?.strip_suffix(suffix)?.parse().ok()
+fn target(element: &Value, suffix: &str) -> Option<InterfaceId> {
+    element.get(1)?.get("jump")?.get("target")?.as_str()?.strip_suffix(suffix)?.parse().ok()
 }
 
 #[cfg(test)]
