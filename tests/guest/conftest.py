@@ -53,13 +53,24 @@ def key(ec2, tmp_path_factory):
     return made["KeyName"], file
 
 
+@pytest.fixture(scope="session")
+def reachable(ec2):
+    """A security group that lets everybody in to ssh and to pages."""
+    group = ec2.create_security_group(GroupName="reachable", Description="ssh and pages")["GroupId"]
+    everybody = [{"CidrIp": "0.0.0.0/0"}]
+    rules = [{"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": everybody} for port in (22, 80)]
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rules)
+    return group
+
+
 @pytest.fixture
-def launch(cloud, ec2, key):
+def launch(cloud, ec2, key, reachable):
     """launch(**RunInstances parameters): an instance of `tiny` with the tests' key; terminated when the test ends."""
     launched = []
 
     def launch(image: str = "tiny", user_data: str = "", **parameters) -> Instance:
         wish = {"InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1, "KeyName": key[0], "UserData": user_data}
+        wish["SecurityGroupIds"] = [reachable]
         answer = ec2.run_instances(ImageId=cloud.image(image), **(wish | parameters))
         launched.extend(one["InstanceId"] for one in answer["Instances"])
         return Instance(cloud, answer["Instances"][0]["InstanceId"], key[1])
