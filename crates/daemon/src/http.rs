@@ -136,9 +136,13 @@ impl Server {
             self.verify(&head, Payload::Bytes(&body), service.unwrap_or(Service::Ec2))?;
             let call = Call::decode(parameters)?;
             let name = call.request.about().name;
-            let api = Api::new(self.store.clone(), Arc::clone(&self.host), &self.client.endpoint, call.dry_run);
+            let api =
+                Api::new(self.store.clone(), Arc::clone(&self.host), &self.client.endpoint, call.dry_run);
             let answer = call.answer(&api, request_id).await;
-            debug!("{name}: {}", answer.as_ref().map_or_else(|error| error.code().to_owned(), |_| "ok".into()));
+            debug!(
+                "{name}: {}",
+                answer.as_ref().map_or_else(|error| error.code().to_owned(), |_| "ok".into())
+            );
             answer
         };
         match answered.await {
@@ -188,9 +192,9 @@ fn service_of_signature(head: &Parts) -> Option<Service> {
 
 async fn whole_body(body: Incoming) -> Result<Bytes, Error> {
     let limited = Limited::new(body, ec2::query::MAX_BYTES).collect();
-    let collected = tokio::time::timeout(BODY_PATIENCE, limited).await.map_err(|_| {
-        Error::new(400, "RequestTimeout", "The request's body did not arrive in time")
-    })?;
+    let collected = tokio::time::timeout(BODY_PATIENCE, limited)
+        .await
+        .map_err(|_| Error::new(400, "RequestTimeout", "The request's body did not arrive in time"))?;
     match collected {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {

@@ -82,7 +82,9 @@ impl<'a> Asked<'a> {
         let world = server.store.world();
         let row = world.instances.get(&instance).ok_or_else(|| Error::not_found(Resource::Instance, id))?;
         match world.instance_state(row) {
-            InstanceState::Running | InstanceState::Stopping | InstanceState::ShuttingDown => Ok(Self { instance, query }),
+            InstanceState::Running | InstanceState::Stopping | InstanceState::ShuttingDown => {
+                Ok(Self { instance, query })
+            }
             state => {
                 let text = format!("The instance '{id}' is {}, not running", state.name());
                 Err(Error::new(400, "IncorrectInstanceState", text))
@@ -93,7 +95,9 @@ impl<'a> Asked<'a> {
     fn port(&self) -> Result<u16, Error> {
         let text = value(self.query, "port").ok_or_else(|| Error::missing_parameter("port"))?;
         let port = text.parse().ok().filter(|port| *port != 0);
-        port.ok_or_else(|| Error::invalid_parameter_value("port", text, "A port is a number from 1 to 65535."))
+        port.ok_or_else(|| {
+            Error::invalid_parameter_value("port", text, "A port is a number from 1 to 65535.")
+        })
     }
 }
 

@@ -61,11 +61,18 @@ pub(super) async fn image(server: &Server, request: Request<Incoming>) -> Result
 fn asked(query: &str) -> Result<NewImage, Error> {
     let (mut name, mut description) = (None, String::new());
     for pair in ec2::percent::form_pairs(query.as_bytes()) {
-        let (key, value) = pair.map_err(|_| Error::new(400, "InvalidQueryParameter", "The query string is malformed"))?;
+        let (key, value) =
+            pair.map_err(|_| Error::new(400, "InvalidQueryParameter", "The query string is malformed"))?;
         match &*key {
             "name" => name = Some(value),
             "description" => description = value,
-            other => return Err(Error::new(400, "UnknownParameter", format!("The parameter {other} is not recognized"))),
+            other => {
+                return Err(Error::new(
+                    400,
+                    "UnknownParameter",
+                    format!("The parameter {other} is not recognized"),
+                ));
+            }
         }
     }
     let name = name.ok_or_else(|| Error::missing_parameter("name"))?;
@@ -92,7 +99,8 @@ impl Import {
 
     async fn store_body(&self, mut body: Incoming) -> Result<File, Error> {
         let host = Arc::clone(&self.server.host);
-        let staged = spawn_blocking(move || host.staging_file()).await.map_err(|_| Error::internal_error())?;
+        let staged =
+            spawn_blocking(move || host.staging_file()).await.map_err(|_| Error::internal_error())?;
         let file = staged.map_err(|error| failed(&error))?;
         let mut file = tokio::fs::File::from_std(file);
         while let Some(frame) = body.frame().await {
@@ -136,7 +144,11 @@ impl Import {
 
     async fn make_available(&self, facts: ImageFacts) -> Result<(), Error> {
         let image = self.image;
-        info!("{image}: imported, {} bytes, kernel {}", facts.bytes, facts.kernel.as_deref().unwrap_or("unknown"));
+        info!(
+            "{image}: imported, {} bytes, kernel {}",
+            facts.bytes,
+            facts.kernel.as_deref().unwrap_or("unknown")
+        );
         let finished = self.server.store.transact(move |tx| images::finish_import(tx, image, &facts)).await;
         finished.map(|_| ()).map_err(api::undone)
     }
