@@ -32,9 +32,9 @@ const HANDSHAKE: u64 = 60;
 const EXAMPLES: &str = "\
 Examples:
   cumulet ssh web
-  cumulet ssh i-0123456789abcdef0 -i my-key.pem -- uname -r
+  cumulet ssh i-0123456789abcdef0 -i my-key.pem uname -r
   cumulet ssh web -o LocalForward='5432 localhost:5432'
-  tar c . | cumulet ssh web -- tar x
+  tar c . | cumulet ssh web tar x
 
 It ends with ssh's own exit status: that of the command, or 255 if there was no connection.";
 
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     wait: u64,
     /// What to run instead of a shell
-    #[arg(last = true)]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 }
 
