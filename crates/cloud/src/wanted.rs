@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use spec::ids::*;
@@ -54,6 +55,7 @@ impl World {
             not_before: started.map_or(Timestamp(0), |status| status.not_before),
             machine: Machine {
                 instance: instance.id,
+                instance_type: instance.instance_type.clone(),
                 run,
                 user: instance.user,
                 vcpus: kind.vcpus,
@@ -76,7 +78,8 @@ impl World {
 
     fn nics(&self, instance: &Instance) -> Vec<Nic> {
         let interfaces = self.interfaces_of(instance.id);
-        interfaces.into_iter().map(|row| Nic { interface: row.id, mac: row.mac, mtu: MTU }).collect()
+        let nic = |row: &Arc<Interface>| Nic { interface: row.id, vpc: row.vpc, mac: row.mac, mtu: MTU };
+        interfaces.into_iter().map(nic).collect()
     }
 
     /// Whether the host should have a TAP for the interface.

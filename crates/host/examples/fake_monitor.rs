@@ -23,7 +23,7 @@ use host::linux::machines::{Machines, Places};
 use host::linux::storage::Storage;
 use spec::console;
 use spec::control::{EndReason, Ending, Request, Status};
-use spec::machine::{Launch, Machine, descriptors as names};
+use spec::machine::{Launch, Machine, Nic, descriptors as names};
 use volume::{Access, Parts, Volume};
 
 fn main() {
@@ -185,6 +185,6 @@ fn launcher(folder: &Path) {
     };
     let (storage, machines) =
         (Storage::open(&folder.join("state")).unwrap(), Machines::open(places).unwrap());
-    let no_tap = |_| unreachable!("the machine of the tests has no network interface");
+    let no_tap = |_: &Nic| unreachable!("the machine of the tests has no network interface");
     machines.start(&machine, &storage, &no_tap).unwrap();
 }

@@ -11,13 +11,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstanceId, InterfaceId, VolumeId};
+use crate::ids::{InstanceId, InterfaceId, VolumeId, VpcId};
 
 /// One instance's machine, as it should run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Machine {
     /// Whose machine it is.
     pub instance: InstanceId,
+    /// The name of its instance type, `t3.nano`, which its name plate (SMBIOS) says to the guest.
+    #[serde(default)]
+    pub instance_type: String,
     /// Which life of the instance this is.
     pub run: Run,
     /// User and group id of the machine's process; no other process on the host has it.
@@ -76,6 +79,8 @@ impl Disk {
 pub struct Nic {
     /// Which elastic network interface; its TAP carries it.
     pub interface: InterfaceId,
+    /// The VPC it is in, in whose namespace the TAP is.
+    pub vpc: VpcId,
     /// Its address on the link.
     pub mac: Mac,
     /// Its largest packet, in bytes.

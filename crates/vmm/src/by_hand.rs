@@ -12,7 +12,7 @@ use std::sync::Arc;
 use devices::virtio::block::Backend;
 use devices::virtio::net::Link;
 use kvm_ioctls::Kvm;
-use spec::ids::{InstanceId, InterfaceId, VolumeId};
+use spec::ids::{InstanceId, InterfaceId, VolumeId, VpcId};
 use spec::machine::{Disk, Mac, Machine, Nic, Run};
 
 use crate::backend::{DiskFile, DiskFileError, Tap, TapError};
@@ -152,11 +152,13 @@ fn describe(arguments: &Arguments) -> Machine {
     };
     let nic = |(number, (_, mac)): (u64, &(String, Mac))| Nic {
         interface: InterfaceId::from_random(number),
+        vpc: VpcId::from_random(1),
         mac: *mac,
         mtu: 1500,
     };
     Machine {
         instance: arguments.instance.unwrap_or_else(|| InstanceId::from_random(1)),
+        instance_type: String::new(),
         run: Run { incarnation: 1, attempt: 1 },
         user: 0,
         vcpus: arguments.cpus.unwrap_or(1),

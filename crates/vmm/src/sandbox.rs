@@ -5,7 +5,7 @@
 //! is looked at and before the first thread is made, since privileges are each thread's own:
 //! capabilities, the way back to them, core dumps and being traced. The one place for seccomp and
 //! landlock too.
-#![allow(unsafe_code, reason = "prctl, capset and setrlimit")]
+#![allow(unsafe_code, reason = "prctl, capset, setrlimit and signal")]
 
 use std::io;
 
@@ -22,7 +22,8 @@ pub(crate) fn lock_the_doors() -> Result<(), LockError> {
     step("ambient capabilities", prctl(libc::PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0))?;
     step("capabilities", drop_capabilities())?;
     step("being traced and dumped", prctl(libc::PR_SET_DUMPABLE, 0, 0))?;
-    step("core dumps", limit(libc::RLIMIT_CORE, 0))
+    step("core dumps", limit(libc::RLIMIT_CORE, 0))?;
+    step("death by a file that may not grow", ignore(libc::SIGXFSZ))
 }
 
 const PR_CAP_AMBIENT_CLEAR_ALL: libc::c_ulong = 4;
@@ -64,4 +65,14 @@ fn limit(resource: libc::__rlimit_resource_t, most: libc::rlim_t) -> io::Result<
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     // SAFETY: the kernel reads one `rlimit`, ours.
     check(unsafe { libc::setrlimit(resource, &raw const limit) })
+}
+
+/// The launcher limits how large a file we may write (`RLIMIT_FSIZE`). Beyond that a write is to fail, with `EFBIG`, and
+/// not to kill: it may be a guest's own, and is then its disk's error.
+fn ignore(signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: no handler is installed.
+    match unsafe { libc::signal(signal, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }

@@ -13,14 +13,13 @@ pub mod sys;
 
 use std::fs::{self, File};
 use std::net::{SocketAddrV4, TcpStream};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
-use spec::ids::{ImageId, InstanceId, InterfaceId, VpcId};
+use spec::ids::{ImageId, InstanceId, VpcId};
 use spec::names;
 use spec::network::Network;
 use spec::observed::{Observed, Scope};
@@ -31,8 +30,7 @@ use self::machines::{Machines, Places};
 use self::network::Networks;
 use self::storage::Storage;
 use self::sys::files;
-use self::sys::netns::Namespace;
-use crate::{Capacity, Error, ErrorKind, GuestSockets, Host};
+use crate::{Capacity, Error, GuestSockets, Host};
 
 /// What the monitor's program is called.
 const MONITOR: &str = "cumulet-vmm";
@@ -80,21 +78,6 @@ impl Linux {
         let result = killed.and(removed).and_then(|()| emptied()).map(|_| ());
         (done, result)
     }
-
-    /// Opens the TAP of an interface, in whichever VPC it is.
-    fn open_tap(&self, interface: InterfaceId) -> Result<OwnedFd, Error> {
-        let namespaces = Namespace::names()
-            .map_err(|error| Error::passing("Could not look for the namespaces of VPCs", error))?;
-        let mut last =
-            Error::new(ErrorKind::NotFound, format!("No VPC on this host has interface {interface}"));
-        for vpc in namespaces.iter().filter_map(|name| names::vpc_of_namespace(name)) {
-            match self.networks.open_tap(vpc, interface) {
-                Ok(tap) => return Ok(tap),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
 }
 
 fn places(options: &Options) -> Result<Places, Error> {
@@ -129,9 +112,9 @@ impl Host for Linux {
             Step::CreateVolume(volume) => self.storage.create_volume(volume),
             Step::RemoveVolume(volume) => self.storage.remove_volume(*volume),
             Step::RemoveImage(image) => self.storage.remove_image(*image),
-            Step::StartMachine(machine) => {
-                self.machines.start(machine, &self.storage, &|interface| self.open_tap(interface))
-            }
+            Step::StartMachine(machine) => self
+                .machines
+                .start(machine, &self.storage, &|nic| self.networks.open_tap(nic.vpc, nic.interface)),
             Step::PowerOff(instance) => self.machines.power_off(*instance),
             Step::Reboot(instance, count) => self.machines.reboot(*instance, *count),
             Step::KillMachine(instance) => self.machines.kill(*instance),

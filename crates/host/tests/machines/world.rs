@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use host::Error;
 use host::linux::machines::{Machines, Places};
 use host::linux::storage::Storage;
-use spec::ids::{ImageId, InstanceId, InterfaceId, VolumeId};
-use spec::machine::{Disk, Machine, Run};
+use spec::ids::{ImageId, InstanceId, VolumeId};
+use spec::machine::{Disk, Machine, Nic, Run};
 use spec::observed::{MachineState, Observed, Scope};
 use spec::storage::Volume;
 
@@ -62,8 +62,7 @@ impl World {
     }
 
     pub(crate) fn start(&self, machine: &Machine) -> Result<(), Error> {
-        let no_tap =
-            |_: InterfaceId| -> Result<OwnedFd, Error> { unreachable!("no network interface is wanted") };
+        let no_tap = |_: &Nic| -> Result<OwnedFd, Error> { unreachable!("no network interface is wanted") };
         self.machines.start(machine, &self.storage, &no_tap)
     }
 
@@ -130,6 +129,7 @@ impl Drop for World {
 pub(crate) fn machine(attempt: u32) -> Machine {
     Machine {
         instance: INSTANCE,
+        instance_type: "t3.nano".to_owned(),
         run: Run { incarnation: 1, attempt },
         user: USER,
         vcpus: 1,

@@ -12,8 +12,8 @@ use vm_memory::GuestAddress;
 
 /// What a machine's maker is called.
 const VENDOR: &str = "Amazon EC2";
-/// What a machine is called. (EC2 says the instance type, which a VMM is not told.)
-const PRODUCT: &str = "cumulet";
+/// What a machine without an instance type is called, one that was started by hand.
+const NO_TYPE: &str = "cumulet";
 
 /// Bytes of the 64-bit entry point; the structures come right after it, aligned.
 const ENTRY_BYTES: usize = 24;
@@ -61,10 +61,13 @@ impl fmt::Display for Uuid {
     }
 }
 
-/// Entry point and structures, to lie at `at`.
-pub(crate) fn tables(instance: InstanceId, at: GuestAddress) -> Vec<u8> {
+/// Entry point and structures, to lie at `at`. As on Nitro, the product is called by its instance type.
+pub(crate) fn tables(instance: InstanceId, instance_type: &str, at: GuestAddress) -> Vec<u8> {
     let uuid = Uuid::of(instance);
     let (serial, tag) = (uuid.to_string(), instance.to_string());
+    // A string ends with a zero, and an empty one would end the structure (6.1.3).
+    let product: String = instance_type.chars().filter(char::is_ascii_graphic).collect();
+    let product = if product.is_empty() { NO_TYPE } else { &product };
     let mut out = Structures::default();
 
     // Type 0, firmware (7.1): vendor, version, no segment, date, size; "characteristics not supported",
@@ -79,7 +82,7 @@ pub(crate) fn tables(instance: InstanceId, at: GuestAddress) -> Vec<u8> {
     let mut system = vec![1, 2, 0, 3];
     system.extend(uuid.stored());
     system.extend([6, 0, 0]);
-    out.add(1, &system, &[VENDOR, PRODUCT, &serial]);
+    out.add(1, &system, &[VENDOR, product, &serial]);
 
     // Type 2, board (7.3): maker, no product, version and serial; asset tag; hosting, no place; in the
     // chassis; a motherboard.
@@ -170,15 +173,23 @@ mod tests {
 
     #[test]
     fn a_guest_reads_its_name_plate() {
-        let bytes = tables(instance(), GuestAddress(0xf_0000));
+        let bytes = tables(instance(), "t3.nano", GuestAddress(0xf_0000));
         assert_eq!(bytes[..ENTRY_BYTES].iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0);
         let structures = walk(&bytes[STRUCTURES..]);
         assert_eq!(structures.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 1, 2, 3, 32, 127]);
         let system = &structures[1];
-        assert_eq!((system.1.len(), &system.2[0][..]), (27, VENDOR));
+        assert_eq!((system.1.len(), &system.2[0][..], &system.2[1][..]), (27, VENDOR, "t3.nano"));
         assert_eq!(system.2[usize::from(system.1[7]) - 1], Uuid::of(instance()).to_string());
         let board = &structures[2];
         assert_eq!(board.2[usize::from(board.1[8]) - 1], "i-0123456789abcdef0");
         assert_eq!(structures.iter().map(|s| s.1.len()).collect::<Vec<_>>(), [24, 27, 15, 22, 11, 4]);
+    }
+
+    #[test]
+    fn no_name_ends_the_table_early() {
+        for (given, shown) in [("", NO_TYPE), ("\0", NO_TYPE), ("t3\0.nano", "t3.nano")] {
+            let structures = walk(&tables(instance(), given, GuestAddress(0xf_0000))[STRUCTURES..]);
+            assert_eq!((structures.len(), &structures[1].2[1][..]), (6, shown), "{given:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 
-use crate::support::{Code, give, kernel, kvm_works, monitor};
+use crate::support::{Code, give, kernel, kvm_works, limit_files, monitor};
 use spec::control::{EndReason, Ending};
 use spec::ids::VolumeId;
 use spec::machine::{Disk, Launch, Machine, Run, descriptors as names};
@@ -24,6 +24,8 @@ struct Launcher {
     launch: Launch,
     /// Descriptors that are forgotten.
     without: Vec<&'static str>,
+    /// What the launcher lets the process write to one file, in bytes.
+    largest_file: Option<u64>,
 }
 
 impl Launcher {
@@ -34,6 +36,7 @@ impl Launcher {
         volume::create(&folder.as_path().join("volume"), 1 << 30, None).unwrap();
         let machine = Machine {
             instance: "i-0123456789abcdef0".parse().unwrap(),
+            instance_type: "t3.nano".to_owned(),
             run: Run { incarnation: 3, attempt: 2 },
             user: 0,
             vcpus: 2,
@@ -43,7 +46,7 @@ impl Launcher {
             reboots: 0,
         };
         let launch = Launch { machine, command_line: "console=ttyS0".to_owned() };
-        Self { folder, launch, without: Vec::new() }
+        Self { folder, launch, without: Vec::new(), largest_file: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -72,6 +75,9 @@ impl Launcher {
         given.retain(|(name, _)| !self.without.contains(&name.as_str()));
         let mut command = monitor();
         give(&mut command, given);
+        if let Some(bytes) = self.largest_file {
+            limit_files(&mut command, bytes);
+        }
         command.spawn().unwrap()
     }
 
@@ -125,6 +131,18 @@ fn what_is_missing_is_named() {
         assert_eq!((ending.reason, status.code()), (EndReason::Unbuildable, Some(78)), "without {name}");
         assert!(ending.message.contains(&format!("no descriptor \"{name}\"")), "{}", ending.message);
     }
+}
+
+#[test]
+fn a_file_that_may_not_grow_ends_no_machine() {
+    if !kvm_works() {
+        return;
+    }
+    let mut launcher = Launcher::new(&Code::default().print("up\r\n").power_off());
+    launcher.largest_file = Some(0);
+    let (status, ending) = launcher.end(launcher.start());
+    assert_eq!(ending, None, "the ending's file may not grow either");
+    assert_eq!(status.code(), Some(0), "ended by itself, not by SIGXFSZ: {status}");
 }
 
 type Lie = fn(&mut Launch);

@@ -126,3 +126,15 @@ pub(crate) fn give(command: &mut Command, descriptors: Vec<(String, OwnedFd)>) {
         });
     }
 }
+
+/// Has the system refuse the monitor's writes beyond so many bytes of a file.
+pub(crate) fn limit_files(command: &mut Command, bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: `setrlimit` may be called between fork and exec, and reads one `rlimit`, ours.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}

@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use spec::control::Ending;
 use spec::ids::InstanceId;
 use spec::machine::{Launch, Run};
@@ -54,10 +55,12 @@ impl Folder {
         files::open_if_there(&self.0.join("lock"))?.map_or(Ok(false), |file| lock::is_held(&file))
     }
 
-    /// Which run was launched; none before the launch is complete.
+    /// Which run was launched; none before the launch is complete. No more is read, so that a machine that another build
+    /// launched is known too.
     pub(super) fn run(&self) -> io::Result<Option<Run>> {
         let Some(json) = files::read_if_there(&self.0.join("spec"), MOST)? else { return Ok(None) };
-        Ok(serde_json::from_slice::<Launch>(&json).ok().map(|launch| launch.machine.run))
+        let Ok(mut launch) = serde_json::from_slice::<Value>(&json) else { return Ok(None) };
+        Ok(launch.pointer_mut("/machine/run").and_then(|run| serde_json::from_value(run.take()).ok()))
     }
 
     /// What the process said at its end, if it did.

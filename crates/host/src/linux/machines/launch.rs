@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use spec::ids::{InstanceId, InterfaceId, VolumeId};
-use spec::machine::{Disk, Launch, Machine, descriptors as names};
+use spec::ids::{InstanceId, VolumeId};
+use spec::machine::{Disk, Launch, Machine, Nic, descriptors as names};
 use volume::{Access, Parts};
 
 use super::folder::Folder;
@@ -31,7 +31,7 @@ const PROCESSORS_BESIDES: u32 = 1;
 const LEAST_FILE: u64 = 1 << 20;
 
 /// How an interface's TAP is opened.
-pub type OpenTap<'a> = &'a dyn Fn(InterfaceId) -> Result<OwnedFd, Error>;
+pub type OpenTap<'a> = &'a dyn Fn(&Nic) -> Result<OwnedFd, Error>;
 
 /// What stands around a machine.
 pub(super) struct Ground<'a> {
@@ -89,7 +89,7 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
         }
     }
     for nic in &machine.nics {
-        handed.add(names::tap(nic.interface), (ground.open_tap)(nic.interface)?);
+        handed.add(names::tap(nic.interface), (ground.open_tap)(nic)?);
     }
     let group =
         ground.cgroups.make(&id.to_string(), limits(machine)).map_err(failed("make the control group"))?;

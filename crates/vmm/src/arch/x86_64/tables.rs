@@ -48,7 +48,8 @@ pub(crate) fn write_tables(
     let tables = acpi::tables(machine.vcpus);
     put(memory, ACPI, &tables, ACPI_BYTES, "ACPI")?;
     memory.write_slice(&RESET_CODE, RESET_VECTOR)?;
-    put(memory, SMBIOS, &smbios::tables(machine.instance, SMBIOS), SMBIOS_BYTES, "SMBIOS")?;
+    let name_plate = smbios::tables(machine.instance, &machine.instance_type, SMBIOS);
+    put(memory, SMBIOS, &name_plate, SMBIOS_BYTES, "SMBIOS")?;
 
     if command_line.len() >= COMMAND_LINE_BYTES {
         return Err(TablesError::CommandLineTooLong(command_line.len()));
