@@ -18,7 +18,7 @@ use kvm_ioctls::VmFd;
 use spec::control::EndReason;
 
 use crate::arch::memory_map::{ECAM, LAST_BUS, PCI_WINDOW, ram};
-use crate::arch::{self, Platform, PlatformError, Processors, TablesError};
+use crate::arch::{self, Processors, TablesError};
 use crate::backend::KernelEntropy;
 use crate::boot::kernel::{self, LoadError};
 use crate::console::Output;
@@ -26,6 +26,7 @@ use crate::events::Events;
 use crate::interrupts::Kvm;
 use crate::launch::Held;
 use crate::memory::{self, MemoryError};
+use crate::platform::{Platform, PlatformError};
 use crate::timeline;
 use crate::vcpu::{Buses, Vcpus};
 
@@ -84,33 +85,33 @@ impl Machine {
     /// Builds it and sets it going.
     pub(crate) fn start(held: &Held, output: Output, events: &Arc<Events>) -> Result<Self, BuildError> {
         let refused = |what| move |error| BuildError::Kvm(what, error);
-        let vm = Arc::new(held.kvm.create_vm().map_err(refused("make a virtual machine"))?);
-        arch::prepare(&vm).map_err(refused("make an interrupt controller"))?;
+        let vm = Arc::new(arch::create_vm(&held.kvm).map_err(refused("make a virtual machine"))?);
         timeline::mark("virtual machine made");
 
         let processors = Processors::new(&held.kvm, held.machine.vcpus)
             .map_err(refused("say what processors it offers"))?;
         let memory = guest_memory(held, &vm, &processors)?;
         timeline::mark("memory mapped");
+        let vcpus = (0..held.machine.vcpus).map(|index| processors.create(&vm, index));
+        let vcpus: Vec<_> = vcpus.collect::<Result<_, _>>().map_err(refused("make the vCPUs"))?;
+        arch::add_interrupt_controller(&vm, held.machine.vcpus)
+            .map_err(refused("make an interrupt controller"))?;
+        timeline::mark("vCPUs made");
 
         let mut buses = Buses { ports: Bus::default(), memory: Bus::default() };
-        let platform = Platform::new(&vm, &mut buses.ports, output, events)?;
+        let platform = Platform::new(&vm, &mut buses, output, events)?;
         add_pci(held, &vm, &memory, &mut buses)?;
         timeline::mark("devices made");
 
-        let memory_bytes = u64::from(held.machine.memory_mib) << 20;
-        let loaded = kernel::load(&memory, memory_bytes, &held.kernel, held.initrd.as_ref())?;
+        let loaded = kernel::load(&memory, &held.kernel, held.initrd.as_ref())?;
         timeline::mark("kernel and initrd loaded");
         arch::write_tables(&memory, &held.machine, &held.command_line, &loaded)?;
         timeline::mark("tables written");
 
-        let vcpu = |index: u8| {
-            let vcpu = vm.create_vcpu(u64::from(index))?;
-            processors.configure(&vcpu, index, loaded.entry)?;
-            Ok(vcpu)
-        };
-        let vcpus =
-            (0..held.machine.vcpus).map(vcpu).collect::<Result<_, _>>().map_err(refused("make the vCPUs"))?;
+        vcpus
+            .first()
+            .map_or(Ok(()), |first| arch::begin(first, &loaded.entry))
+            .map_err(refused("set the first vCPU"))?;
         let buses = Arc::new(buses);
         let vcpus = Vcpus::start(vcpus, &buses, events).map_err(BuildError::Vcpus)?;
         timeline::mark("vCPUs running");
@@ -150,7 +151,7 @@ fn add_pci(held: &Held, vm: &Arc<VmFd>, memory: &Memory, buses: &mut Buses) -> R
         add(slot, Box::new(Net::new(link.clone(), nic.mac.0, nic.mtu)))?;
     }
     let (ecam, window) = root.finish();
-    arch::add_config_ports(&mut buses.ports, &ecam)?;
+    arch::add_config_ports(buses, &ecam)?;
     buses.memory.insert(u64::from(ECAM), BUS_BYTES * (u64::from(LAST_BUS) + 1), ecam)?;
     buses.memory.insert(u64::from(PCI_WINDOW), u64::from(ECAM - PCI_WINDOW), window)?;
     Ok(())

@@ -22,6 +22,7 @@ mod launch;
 mod lifecycle;
 mod machine;
 mod memory;
+mod platform;
 mod poll;
 mod sandbox;
 mod supervisor;

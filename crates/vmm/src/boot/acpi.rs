@@ -26,8 +26,8 @@ use acpi_tables::xsdt::XSDT;
 use devices::power;
 
 use crate::arch::memory_map::{
-    ACPI, ECAM, ECAM_BYTES, IO_APIC, LAST_BUS, LOCAL_APIC, PANIC_PORT, PCI_WINDOW, POWER_GSI, POWER_PORT,
-    SERIAL_GSI, SERIAL_PORT,
+    ACPI, ECAM, ECAM_BYTES, IO_APIC, LAST_BUS, LOCAL_APIC, PANIC, PCI_WINDOW, POWER, POWER_GSI, SERIAL,
+    SERIAL_GSI,
 };
 
 const OEM: [u8; 6] = *b"CUMULT";
@@ -81,7 +81,7 @@ fn bytes(aml: &dyn Aml) -> Vec<u8> {
 
 fn fadt(dsdt: u64) -> impl Aml {
     let register =
-        |offset: u16| GAS::new(Space::SystemIo, 8, 0, AccessSize::ByteAccess, u64::from(POWER_PORT + offset));
+        |offset: u16| GAS::new(Space::SystemIo, 8, 0, AccessSize::ByteAccess, u64::from(POWER + offset));
     let mut fadt = FADTBuilder::new(OEM, TABLE, REVISION)
         .dsdt_64(dsdt)
         .flag(Flags::HwReducedAcpi)
@@ -192,7 +192,7 @@ fn serial() -> Vec<u8> {
             &name("_HID", &EISAName::new("PNP0501")),
             &name("_UID", &ZERO),
             &resources(vec![
-                &IO::new(SERIAL_PORT, SERIAL_PORT, 1, bytes),
+                &IO::new(SERIAL, SERIAL, 1, bytes),
                 &Interrupt::new(true, true, false, false, SERIAL_GSI),
             ]),
         ],
@@ -205,7 +205,7 @@ fn power_button() -> Vec<u8> {
 
 /// The generic event device (5.6.9): its interrupt runs `_EVT`, which reads what happened and notifies.
 fn events() -> Vec<u8> {
-    let port = POWER_PORT + power::EVENTS;
+    let port = POWER + power::EVENTS;
     let region = OpRegion::new("EVRG".into(), OpRegionSpace::SystemIO, &port, &ONE);
     let field = Field::new(
         "EVRG".into(),
@@ -238,7 +238,7 @@ fn panic_device() -> Vec<u8> {
         "PEVT",
         vec![
             &name("_HID", &"QEMU0001"),
-            &resources(vec![&IO::new(PANIC_PORT, PANIC_PORT, 1, 1)]),
+            &resources(vec![&IO::new(PANIC, PANIC, 1, 1)]),
             &name("_STA", &0xf_u8),
         ],
     )

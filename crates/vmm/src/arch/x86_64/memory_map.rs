@@ -18,8 +18,6 @@
 
 use vm_memory::GuestAddress;
 
-use crate::boot::Kind;
-
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -79,17 +77,26 @@ pub(crate) const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 /// Three pages for the task state segment that KVM needs on Intel.
 pub(crate) const KVM_TSS: usize = 0xfffb_d000;
 
-/// I/O ports: the first serial port, where every PC has it.
-pub(crate) const SERIAL_PORT: u16 = 0x3f8;
+/// The devices at fixed addresses, which are I/O ports here: the first serial port, where every PC has it.
+pub(crate) const SERIAL: u16 = 0x3f8;
 /// The panic device, where QEMU has it.
-pub(crate) const PANIC_PORT: u16 = 0x505;
+pub(crate) const PANIC: u16 = 0x505;
 /// Power and reset registers, [`devices::power`].
-pub(crate) const POWER_PORT: u16 = 0x600;
+pub(crate) const POWER: u16 = 0x600;
 
 /// Inputs of the I/O APIC: the serial port's, as on every PC,
 pub(crate) const SERIAL_GSI: u32 = 4;
 /// and the power registers'.
 pub(crate) const POWER_GSI: u32 = 5;
+
+/// What a range of the guest's addresses is; the numbers are those of E820 and of PVH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Memory to use.
+    Ram = 1,
+    /// Memory, devices or nothing: not to use.
+    Reserved = 2,
+}
 
 /// RAM as the host allocates it: start and bytes of each range.
 pub(crate) fn ram(memory_mib: u32) -> Vec<(GuestAddress, u64)> {

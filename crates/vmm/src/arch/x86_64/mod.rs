@@ -3,16 +3,24 @@
 //! kind.
 
 mod cpuid;
-mod platform;
+mod kernel;
 mod processor;
+mod start_info;
 mod tables;
 
 pub(crate) mod memory_map;
 
+use std::sync::Arc;
+
+use devices::bus::{BadRange, Bus};
+use devices::pci::{ConfigPorts, Ecam};
 use kvm_ioctls::{Kvm, VmFd};
 
-pub(crate) use platform::{Platform, PlatformError, add_config_ports};
-pub(crate) use processor::{Processors, instruction_address};
+use crate::vcpu::Buses;
+
+pub(crate) use devices::serial;
+pub(crate) use kernel::{Entry, KernelError, load_kernel};
+pub(crate) use processor::{Processors, begin, instruction_address};
 pub(crate) use tables::{TablesError, write_tables};
 
 /// What KVM must be told about messages: on x86 the address alone names the processor.
@@ -23,10 +31,27 @@ pub(crate) fn most_processors(kvm: &Kvm) -> usize {
     kvm.get_max_vcpus().min(254)
 }
 
-/// What a new machine needs before it has vCPUs.
-pub(crate) fn prepare(vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
+/// Makes a virtual machine, with all that it needs before it has vCPUs.
+pub(crate) fn create_vm(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
+    let vm = kvm.create_vm()?;
     // The order is KVM's: both places before the first vCPU.
     vm.set_tss_address(memory_map::KVM_TSS)?;
     vm.set_identity_map_address(memory_map::KVM_IDENTITY_MAP)?;
-    vm.create_irq_chip()
+    vm.create_irq_chip()?;
+    Ok(vm)
+}
+
+/// What a virtual machine needs after its vCPUs, before its devices: nothing.
+pub(crate) fn add_interrupt_controller(_vm: &VmFd, _vcpus: u8) -> Result<(), kvm_ioctls::Error> {
+    Ok(())
+}
+
+/// The bus with the devices at fixed addresses.
+pub(crate) fn platform_bus(buses: &mut Buses) -> &mut Bus {
+    &mut buses.ports
+}
+
+/// A PC's older way to PCI's configuration space.
+pub(crate) fn add_config_ports(buses: &mut Buses, ecam: &Arc<Ecam>) -> Result<(), BadRange> {
+    buses.ports.insert(ConfigPorts::FIRST, ConfigPorts::LEN, Arc::new(ConfigPorts::new(ecam.clone())))
 }

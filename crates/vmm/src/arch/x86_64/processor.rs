@@ -7,12 +7,12 @@
 
 use devices::memory::Memory;
 use kvm_bindings::{Msrs, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
-use kvm_ioctls::{Kvm, VcpuFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::Entry;
 use super::cpuid::Template;
 use super::memory_map::{GDT, PAGE_TABLES, PVH_START, STACK, ZERO_PAGE};
-use crate::boot::Entry;
 
 /// Selectors in the table that [`write_gdt`] writes.
 const CODE: u16 = 1;
@@ -62,17 +62,20 @@ impl Processors {
         1_u64.checked_shl(self.0.physical_bits()).unwrap_or(u64::MAX)
     }
 
-    /// Makes one ready to run; the first begins at `entry`.
-    pub(crate) fn configure(&self, vcpu: &VcpuFd, index: u8, entry: Entry) -> Result<(), kvm_ioctls::Error> {
+    /// Makes one, as it is after power-on.
+    pub(crate) fn create(&self, vm: &VmFd, index: u8) -> Result<VcpuFd, kvm_ioctls::Error> {
+        let vcpu = vm.create_vcpu(u64::from(index))?;
         vcpu.set_cpuid2(&self.0.of(index))?;
-        set_msrs(vcpu)?;
-        set_pins(vcpu)?;
-        if index == 0 {
-            set_segments(vcpu, entry)?;
-            vcpu.set_regs(&registers(entry))?;
-        }
-        Ok(())
+        set_msrs(&vcpu)?;
+        set_pins(&vcpu)?;
+        Ok(vcpu)
     }
+}
+
+/// Has the first vCPU begin at a kernel's entry.
+pub(crate) fn begin(vcpu: &VcpuFd, entry: &Entry) -> Result<(), kvm_ioctls::Error> {
+    set_segments(vcpu, entry)?;
+    vcpu.set_regs(&registers(entry))
 }
 
 /// The address of the instruction that a vCPU is at.
@@ -113,17 +116,17 @@ fn set_delivery(apic: &mut kvm_lapic_state, register: usize, mode: u32) {
     }
 }
 
-fn registers(entry: Entry) -> kvm_regs {
+fn registers(entry: &Entry) -> kvm_regs {
     let common = kvm_regs { rflags: RFLAGS_RESERVED, rsp: STACK.0, rbp: STACK.0, ..Default::default() };
-    match entry {
+    match *entry {
         Entry::Pvh(at) => kvm_regs { rip: at, rbx: PVH_START.0, ..common },
-        Entry::Linux64(at) => kvm_regs { rip: at, rsi: ZERO_PAGE.0, ..common },
+        Entry::Linux64(at, _) => kvm_regs { rip: at, rsi: ZERO_PAGE.0, ..common },
     }
 }
 
-fn set_segments(vcpu: &VcpuFd, entry: Entry) -> Result<(), kvm_ioctls::Error> {
+fn set_segments(vcpu: &VcpuFd, entry: &Entry) -> Result<(), kvm_ioctls::Error> {
     let mut sregs: kvm_sregs = vcpu.get_sregs()?;
-    let long = matches!(entry, Entry::Linux64(_));
+    let long = matches!(entry, Entry::Linux64(..));
     let data = segment(DATA, 0x3, false);
     sregs.cs = kvm_segment { l: u8::from(long), db: u8::from(!long), ..segment(CODE, 0xb, false) };
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
@@ -160,8 +163,8 @@ fn segment(selector: u16, kind: u8, system: bool) -> kvm_segment {
 
 /// Writes what the first vCPU's registers point at: segment descriptors and, for the 64-bit entry, page
 /// tables.
-pub(super) fn write_structures(memory: &Memory, entry: Entry) -> Result<(), vm_memory::GuestMemoryError> {
-    let long = matches!(entry, Entry::Linux64(_));
+pub(super) fn write_structures(memory: &Memory, entry: &Entry) -> Result<(), vm_memory::GuestMemoryError> {
+    let long = matches!(entry, Entry::Linux64(..));
     write_gdt(memory, long)?;
     if long { write_page_tables(memory) } else { Ok(()) }
 }

@@ -5,13 +5,14 @@ use devices::memory::Memory;
 use devices::power;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
+use super::Entry;
 use super::memory_map::{
-    ACPI, ACPI_BYTES, COMMAND_LINE, COMMAND_LINE_BYTES, POWER_PORT, PVH_START, RESET_VECTOR, SMBIOS,
-    SMBIOS_BYTES, ZERO_PAGE, regions,
+    ACPI, ACPI_BYTES, COMMAND_LINE, COMMAND_LINE_BYTES, POWER, PVH_START, RESET_VECTOR, SMBIOS, SMBIOS_BYTES,
+    ZERO_PAGE, regions,
 };
 use super::processor::write_structures;
-use crate::boot::start_info::Start;
-use crate::boot::{Entry, Loaded, acpi, smbios};
+use super::start_info::Start;
+use crate::boot::{Loaded, acpi, smbios};
 
 /// What stands at the reset vector, in 16-bit code: a write to the reset register.
 ///
@@ -19,7 +20,7 @@ use crate::boot::{Entry, Loaded, acpi, smbios};
 /// (`efi_reboot_required`), and then the old way: back to real mode, and a jump to the BIOS. ACPI's reset
 /// register it would try only if it had begun with that.
 const RESET_CODE: [u8; 9] = {
-    let [low, high] = (POWER_PORT + power::RESET).to_le_bytes();
+    let [low, high] = (POWER + power::RESET).to_le_bytes();
     // mov al, value; mov dx, port; out dx, al; halt: hlt; jmp halt
     [0xb0, power::RESET_VALUE, 0xba, low, high, 0xee, 0xf4, 0xeb, 0xfd]
 };
@@ -44,7 +45,7 @@ pub(crate) fn write_tables(
     command_line: &str,
     loaded: &Loaded,
 ) -> Result<(), TablesError> {
-    write_structures(memory, loaded.entry)?;
+    write_structures(memory, &loaded.entry)?;
     let tables = acpi::tables(machine.vcpus);
     put(memory, ACPI, &tables, ACPI_BYTES, "ACPI")?;
     memory.write_slice(&RESET_CODE, RESET_VECTOR)?;
@@ -62,7 +63,7 @@ pub(crate) fn write_tables(
     let start = Start { command_line: COMMAND_LINE, rsdp: ACPI, regions, loaded };
     match loaded.entry {
         Entry::Pvh(_) => start.write_pvh(memory, PVH_START)?,
-        Entry::Linux64(_) => start.write_zero_page(memory, ZERO_PAGE)?,
+        Entry::Linux64(..) => start.write_zero_page(memory, ZERO_PAGE)?,
     }
     Ok(())
 }

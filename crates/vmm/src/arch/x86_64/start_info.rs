@@ -12,7 +12,9 @@ use linux_loader::loader::elf::start_info::{
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
-use super::{Kind, Loaded};
+use super::Entry;
+use super::memory_map::Kind;
+use crate::boot::Loaded;
 
 /// Boot parameters for kernels without a header of their own: magic numbers, and a loader without a number.
 const BOOT_FLAG: u16 = 0xaa55;
@@ -63,7 +65,9 @@ impl Start<'_> {
     pub(crate) fn write_zero_page(&self, memory: &Memory, at: GuestAddress) -> Result<(), GuestMemoryError> {
         let low = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default();
         let mut page = boot_params { acpi_rsdp_addr: self.rsdp.0, ..Default::default() };
-        page.hdr = self.loaded.header.unwrap_or_default();
+        if let Entry::Linux64(_, Some(header)) = &self.loaded.entry {
+            page.hdr = *header;
+        }
         page.hdr.boot_flag = BOOT_FLAG;
         page.hdr.header = HEADER_MAGIC;
         page.hdr.type_of_loader = LOADER_UNDEFINED;
@@ -85,7 +89,6 @@ impl Start<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Entry;
     use super::*;
 
     fn read<T: vm_memory::ByteValued>(memory: &Memory, at: u64) -> T {
@@ -95,8 +98,7 @@ mod tests {
     #[test]
     fn both_forms_say_the_same() {
         let memory = Memory::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
-        let loaded =
-            Loaded { entry: Entry::Pvh(0), header: None, initrd: Some((GuestAddress(0x7000_0000), 99)) };
+        let loaded = Loaded { entry: Entry::Pvh(0), initrd: Some((GuestAddress(0x7000_0000), 99)) };
         let regions = vec![(0, 0x9fc00, Kind::Ram), (0x9fc00, 0x60400, Kind::Reserved)];
         let start = Start {
             command_line: GuestAddress(0x20000),
