@@ -137,8 +137,9 @@ fn add_pci(held: &Held, vm: &Arc<VmFd>, memory: &Memory, buses: &mut Buses) -> R
     root.insert(slots::HOST_BRIDGE, Arc::new(HostBridge::default()))?;
     let mut add = |slot, device: Box<dyn Device>| {
         let base = root.place(MEMORY_BYTES)?;
-        let function = Function::new(device, slot, base, memory.clone(), kvm.clone(), kvm.clone())
-            .map_err(|error| BuildError::Device(slot, error))?;
+        let function =
+            Function::new(device, Root::requester(slot), base, memory.clone(), kvm.clone(), kvm.clone())
+                .map_err(|error| BuildError::Device(slot, error))?;
         Ok::<_, BuildError>(root.insert(slot, Arc::new(function))?)
     };
     add(slots::ENTROPY, Box::new(Rng(KernelEntropy)))?;

@@ -5,6 +5,7 @@
 //! when the mask goes. The table is touched by vCPUs (programming it) and by the device's thread
 //! (firing), so one lock holds it all.
 
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::config_space::ConfigSpace;
@@ -39,7 +40,7 @@ struct State {
 pub struct Msix {
     state: Mutex<State>,
     messages: Arc<dyn Messages>,
-    requester: u16,
+    requester: AtomicU16,
 }
 
 impl Msix {
@@ -47,7 +48,12 @@ impl Msix {
     pub fn new(vectors: u16, messages: Arc<dyn Messages>, requester: u16) -> Self {
         let entry = Entry { control: VECTOR_MASK, ..Entry::default() };
         let state = State { entries: vec![entry; usize::from(vectors)], control: 0 };
-        Self { state: Mutex::new(state), messages, requester }
+        Self { state: Mutex::new(state), messages, requester: AtomicU16::new(requester) }
+    }
+
+    /// Messages come from this requester from now on.
+    pub fn set_requester(&self, requester: u16) {
+        self.requester.store(requester, Ordering::Relaxed);
     }
 
     /// Declares the capability: table and pending bits at these offsets of the function's memory 0. The
@@ -91,7 +97,8 @@ impl Msix {
         {
             entry.pending = false;
             let (address, data) = (entry.address, entry.data);
-            self.messages.send(Message { address, data, requester: self.requester });
+            let requester = self.requester.load(Ordering::Relaxed);
+            self.messages.send(Message { address, data, requester });
         }
     }
 

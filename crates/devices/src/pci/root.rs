@@ -1,5 +1,5 @@
-//! The root of PCI: bus 0, its configuration space by ECAM, and the window in which its functions' memory
-//! lies.
+//! The root of PCI: bus 0, the configuration space of it and of the buses below by ECAM, and the window in
+//! which all functions' memory lies.
 //!
 //! [`Ecam`] and [`Window`] are the two bus devices that the monitor puts at their addresses;
 //! [`ConfigPorts`] is a PC's older way to the same configuration space. The guest moves the functions'
@@ -27,6 +27,12 @@ pub trait Function: Send + Sync {
     fn read_memory(&self, offset: u64, data: &mut [u8]);
     /// The guest writes the function's memory.
     fn write_memory(&self, offset: u64, data: &[u8]);
+    /// Of a bridge that leads to this bus: the function there, the only one.
+    fn behind(&self, _bus: u8) -> Option<Arc<dyn Function>> {
+        None
+    }
+    /// The function is on this bus now; its requester id changes with that.
+    fn set_bus(&self, _bus: u8) {}
 }
 
 /// A slot has a device already.
@@ -74,6 +80,11 @@ impl Root {
         (slot as u16) << 3
     }
 
+    /// The requester id of the one function on another bus.
+    pub const fn requester_behind(bus: u8) -> u16 {
+        (bus as u16) << 8
+    }
+
     /// The bus is complete: its two faces.
     pub fn finish(self) -> (Arc<Ecam>, Arc<Window>) {
         let functions: Arc<[_]> = self.functions.into();
@@ -88,29 +99,33 @@ pub struct Ecam {
 }
 
 impl Ecam {
-    fn find(&self, offset: u64) -> Option<(&dyn Function, usize)> {
-        let bus = offset >> 20;
+    /// Accesses the register at this offset, where there is a function to have it.
+    fn access(&self, offset: u64, access: impl FnOnce(&dyn Function, usize)) -> Option<()> {
+        let bus = u8::try_from(offset >> 20).ok()?;
         let slot = usize::try_from(offset >> 15 & 0x1f).ok()?;
         let function = offset >> 12 & 0x7;
         let register = usize::try_from(offset & 0xfff).ok()?;
-        let found = self.functions.get(slot)?.as_deref().filter(|_| bus == 0 && function == 0)?;
-        Some((found, register))
+        match (bus, slot, function) {
+            (0, _, 0) => access(self.functions.get(slot)?.as_deref()?, register),
+            (_, 0, 0) => {
+                let card = self.functions.iter().flatten().find_map(|bridge| bridge.behind(bus))?;
+                access(card.as_ref(), register);
+            }
+            _ => return None,
+        }
+        Some(())
     }
 }
 
 impl BusDevice for Ecam {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        match self.find(offset) {
-            Some((function, register)) => function.read_config(register, data),
-            // All bits set is how a missing device answers.
-            None => data.fill(0xff),
-        }
+        // All bits set is how a missing device answers.
+        data.fill(0xff);
+        self.access(offset, |function, register| function.read_config(register, data));
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
-        if let Some((function, register)) = self.find(offset) {
-            function.write_config(register, data);
-        }
+        self.access(offset, |function, register| function.write_config(register, data));
     }
 }
 
@@ -226,6 +241,46 @@ impl Function for HostBridge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interrupts::{Message, Messages};
+    use crate::pci::Port;
+
+    struct Nowhere;
+    impl Messages for Nowhere {
+        fn send(&self, _message: Message) {}
+    }
+
+    #[test]
+    fn buses_lead_to_the_cards_behind_their_ports() {
+        let mut root = Root::new(0xc000_0000, 0xd000_0000);
+        let port = |slot, bus, window, card| {
+            Arc::new(Port::new(slot, bus, window, card, Arc::new(Nowhere), Box::new(|| {})))
+        };
+        let (first, second) =
+            (root.place(Port::WINDOW_BYTES).unwrap(), root.place(Port::WINDOW_BYTES).unwrap());
+        let (empty, full) =
+            (port(8, 1, first, None), port(9, 2, second, Some(Arc::new(HostBridge::default()))));
+        root.insert(8, empty.clone()).unwrap();
+        root.insert(9, full.clone()).unwrap();
+        let (ecam, window) = root.finish();
+        let id = |bus: u64, slot: u64| {
+            let mut data = [0; 4];
+            ecam.read(bus << 20 | slot << 15, &mut data);
+            u32::from_le_bytes(data)
+        };
+        assert_eq!((id(0, 8), id(0, 9)), (0x000c_1b36, 0x000c_1b36));
+        // Bus 2 has one card, bus 1 none, bus 3 does not exist.
+        assert_eq!([id(1, 0), id(2, 0), id(2, 1), id(3, 0)], [u32::MAX, 0x0008_1b36, u32::MAX, u32::MAX]);
+        empty.insert(full.pull().unwrap()).unwrap();
+        assert_eq!([id(1, 0), id(2, 0)], [0x0008_1b36, u32::MAX]);
+        // Both ports to one bus: one of the cards answers.
+        ecam.write(9 << 15 | 0x19, &[1]);
+        assert_eq!(id(1, 0), 0x0008_1b36);
+        // Bus 0 is above, never below.
+        ecam.write(8 << 15 | 0x18, &[0; 3]);
+        assert_eq!((id(0, 0), id(1, 0)), (u32::MAX, u32::MAX));
+        crate::testing::poke(ecam.as_ref(), 4 * BUS_BYTES, 20_000);
+        crate::testing::poke(window.as_ref(), 0x40_0000, 20_000);
+    }
 
     #[test]
     fn only_what_is_there_answers() {

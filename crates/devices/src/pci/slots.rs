@@ -12,10 +12,12 @@
 //! 0x04        disk 0, the root disk
 //! 0x05        NIC 0
 //! 0x06–0x07   kept
-//! 0x08–0x0f   kept for PCIe root ports: what is attached to a running instance
-//! 0x10–0x17   disks 1 to 8
-//! 0x18–0x1f   NICs 1 to 8
+//! 0x08–0x0f   PCIe root ports, as many as the machine has: what comes and goes while it runs
+//! 0x10–0x17   disks 1 to 8, where they are in no port
+//! 0x18–0x1f   NICs 1 to 8, likewise
 //! ```
+//!
+//! Behind port *n* is bus *n* + 1, as a guest finds it; it may number buses otherwise.
 
 /// Slots on a bus.
 pub const COUNT: u8 = 32;
@@ -24,6 +26,10 @@ pub const COUNT: u8 = 32;
 pub const HOST_BRIDGE: u8 = 0x00;
 /// The entropy device.
 pub const ENTROPY: u8 = 0x01;
+
+/// Root ports that a machine may have.
+pub const PORTS: u8 = 8;
+const FIRST_PORT: u8 = 0x08;
 
 /// Disks that a machine can begin with, the root disk included.
 pub const DISKS: usize = 9;
@@ -38,6 +44,16 @@ pub fn disk(index: usize) -> Option<u8> {
 /// The slot of the NIC with this index.
 pub fn nic(index: usize) -> Option<u8> {
     place(index, 0x05, 0x18, NICS)
+}
+
+/// The slot of the root port with this index.
+pub fn port(index: u8) -> Option<u8> {
+    (index < PORTS).then(|| FIRST_PORT + index)
+}
+
+/// The bus behind the root port with this index.
+pub const fn bus_behind(index: u8) -> u8 {
+    index + 1
 }
 
 fn place(index: usize, first: u8, others: u8, count: usize) -> Option<u8> {
@@ -56,11 +72,13 @@ mod tests {
         let mut taken: Vec<u8> = vec![HOST_BRIDGE, ENTROPY];
         taken.extend((0..DISKS).filter_map(disk));
         taken.extend((0..NICS).filter_map(nic));
-        assert_eq!(taken.len(), 2 + DISKS + NICS);
-        assert!(taken.iter().all(|slot| *slot < COUNT && !(0x08..0x10).contains(slot)));
+        taken.extend((0..PORTS).filter_map(port));
+        let count = 2 + DISKS + NICS + usize::from(PORTS);
+        assert_eq!(taken.len(), count);
+        assert!(taken.iter().all(|slot| *slot < COUNT));
         taken.sort_unstable();
         taken.dedup();
-        assert_eq!(taken.len(), 2 + DISKS + NICS);
-        assert_eq!((disk(DISKS), nic(NICS)), (None, None));
+        assert_eq!(taken.len(), count);
+        assert_eq!((disk(DISKS), nic(NICS), port(PORTS)), (None, None, None));
     }
 }

@@ -155,27 +155,8 @@ impl Device for Block {
         QUEUES
     }
 
-    /// `struct virtio_blk_config` (5.2.4).
     fn config(&self) -> Vec<u8> {
-        let sector = u32::try_from(SECTOR).unwrap_or_default();
-        let mut config = Vec::with_capacity(60);
-        config.extend((self.backend.size() / SECTOR).to_le_bytes()); // capacity
-        config.extend(0_u32.to_le_bytes()); // size_max: not offered
-        config.extend(u32::from(QUEUE_SIZE - 2).to_le_bytes()); // seg_max: a chain less header and status
-        config.extend([0; 4]); // geometry: not offered
-        config.extend(sector.to_le_bytes()); // blk_size
-        config.extend([SECTORS_PER_BLOCK_EXPONENT, 0]); // physical block, first aligned block
-        config.extend(1_u16.to_le_bytes()); // suggested smallest request, in blk_size
-        config.extend(0_u32.to_le_bytes()); // suggested best request: no opinion
-        config.extend([0, 0]); // writeback: not offered
-        config.extend(1_u16.to_le_bytes()); // num_queues
-        config.extend(u32::MAX.to_le_bytes()); // max_discard_sectors
-        config.extend(request::MOST_RANGES.to_le_bytes()); // max_discard_seg
-        config.extend((1_u32 << SECTORS_PER_BLOCK_EXPONENT).to_le_bytes()); // discard_sector_alignment
-        config.extend(MOST_ZEROES.to_le_bytes()); // max_write_zeroes_sectors
-        config.extend(request::MOST_RANGES.to_le_bytes()); // max_write_zeroes_seg
-        config.extend([1, 0, 0, 0]); // write_zeroes_may_unmap
-        config
+        config(self.backend.size())
     }
 
     fn run(&mut self, active: &mut Active, stop: &Stop) -> Result<(), Broken> {
@@ -191,6 +172,29 @@ impl Device for Block {
         }
         Ok(())
     }
+}
+
+/// What a disk of so many bytes says of itself: `struct virtio_blk_config` (5.2.4).
+pub fn config(bytes: u64) -> Vec<u8> {
+    let sector = u32::try_from(SECTOR).unwrap_or_default();
+    let mut config = Vec::with_capacity(60);
+    config.extend((bytes / SECTOR).to_le_bytes()); // capacity
+    config.extend(0_u32.to_le_bytes()); // size_max: not offered
+    config.extend(u32::from(QUEUE_SIZE - 2).to_le_bytes()); // seg_max: a chain less header and status
+    config.extend([0; 4]); // geometry: not offered
+    config.extend(sector.to_le_bytes()); // blk_size
+    config.extend([SECTORS_PER_BLOCK_EXPONENT, 0]); // physical block, first aligned block
+    config.extend(1_u16.to_le_bytes()); // suggested smallest request, in blk_size
+    config.extend(0_u32.to_le_bytes()); // suggested best request: no opinion
+    config.extend([0, 0]); // writeback: not offered
+    config.extend(1_u16.to_le_bytes()); // num_queues
+    config.extend(u32::MAX.to_le_bytes()); // max_discard_sectors
+    config.extend(request::MOST_RANGES.to_le_bytes()); // max_discard_seg
+    config.extend((1_u32 << SECTORS_PER_BLOCK_EXPONENT).to_le_bytes()); // discard_sector_alignment
+    config.extend(MOST_ZEROES.to_le_bytes()); // max_write_zeroes_sectors
+    config.extend(request::MOST_RANGES.to_le_bytes()); // max_write_zeroes_seg
+    config.extend([1, 0, 0, 0]); // write_zeroes_may_unmap
+    config
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl Common {
         put(&notifier.config_vector().to_le_bytes());
         put(&u16::try_from(self.queues.len()).unwrap_or(u16::MAX).to_le_bytes());
         put(&[self.status | needs_reset]);
-        put(&[0]); // the configuration's generation: it does not change
+        put(&[notifier.generation()]);
         put(&self.queue_select.to_le_bytes());
         // A queue that is not there has size 0.
         put(&queue.map_or(0, |queue| queue.size).to_le_bytes());

@@ -11,7 +11,7 @@ use super::notifier::Notifier;
 use crate::interrupts::{Doorbells, Messages};
 use crate::lock;
 use crate::memory::Memory;
-use crate::pci::{self, ConfigSpace, Identity, Root};
+use crate::pci::{self, COMMAND, ConfigSpace, Identity, Root};
 use crate::virtio::device::{Active, Device, Worker};
 use crate::virtio::queue::{Broken, Ring};
 
@@ -69,6 +69,10 @@ struct State {
     worker: Worker,
     /// A reset is under way: the worker has been told to stop.
     resetting: bool,
+    /// It was taken out of the machine.
+    retired: bool,
+    /// What the device says of itself.
+    device_config: Vec<u8>,
 }
 
 /// A virtio device in a PCI slot.
@@ -78,8 +82,6 @@ pub struct Function {
     base: AtomicU64,
     notifier: Arc<Notifier>,
     bells: Vec<Arc<EventFd>>,
-    /// What the device says of itself; it does not change.
-    device_config: Vec<u8>,
     memory: Memory,
     doorbells: Arc<dyn Doorbells>,
     /// Offset of MSI-X message control.
@@ -89,10 +91,11 @@ pub struct Function {
 }
 
 impl Function {
-    /// Puts a device into a slot of bus 0, its thread started and waiting.
+    /// A device for the place with this requester id, its thread started and waiting. Its memory is at
+    /// `base`, or at 0 until the guest places it.
     pub fn new(
         device: Box<dyn Device>,
-        slot: u8,
+        requester: u16,
         base: u32,
         memory: Memory,
         messages: Arc<dyn Messages>,
@@ -100,7 +103,7 @@ impl Function {
     ) -> io::Result<Self> {
         let (kind, sizes, device_config) = (device.kind(), device.queue_sizes(), device.config());
         let queues = u16::try_from(sizes.len()).map_err(io::Error::other)?;
-        let notifier = Arc::new(Notifier::new(queues, messages, Root::requester(slot)));
+        let notifier = Arc::new(Notifier::new(queues, messages, requester));
         let common = Common::new(device.features(), sizes);
         let bells =
             (0..queues).map(|_| EventFd::new(EFD_NONBLOCK).map(Arc::new)).collect::<io::Result<_>>()?;
@@ -118,17 +121,37 @@ impl Function {
         let window = add_capabilities(&mut config, queues, &device_config);
 
         let worker = Worker::new(device, notifier.clone())?;
+        let state = State { config, common, worker, resetting: false, retired: false, device_config };
         Ok(Self {
-            state: Mutex::new(State { config, common, worker, resetting: false }),
+            state: Mutex::new(state),
             base: AtomicU64::new(NOWHERE),
             notifier,
             bells,
-            device_config,
             memory,
             doorbells,
             msix_control,
             window,
         })
+    }
+
+    /// The device says something else of itself from now on, of the same length: the driver is told.
+    pub fn change_config(&self, device_config: Vec<u8>) {
+        let mut state = lock(&self.state);
+        debug_assert_eq!(state.device_config.len(), device_config.len());
+        state.device_config = device_config;
+        // Still under the lock: who reads a new configuration finds a new generation.
+        self.notifier.config_changed();
+    }
+
+    /// The device was taken out of the machine: it answers nowhere any more, sends no message, and its
+    /// work stops. Does not wait for that; dropping does.
+    pub fn retire(&self) {
+        let mut state = lock(&self.state);
+        state.retired = true;
+        state.config.put(COMMAND, &[0; 2]);
+        state.config.put(self.msix_control, &[0; 2]);
+        self.settle(&state);
+        state.worker.stop();
     }
 
     /// Makes what follows from configuration space so: where memory is decoded, with its doorbells, and
@@ -165,7 +188,7 @@ impl Function {
     fn write_common(&self, offset: usize, data: &[u8]) {
         let mut state = lock(&self.state);
         self.finish_reset(&mut state);
-        if state.resetting {
+        if state.resetting || state.retired {
             // The driver waits for status 0 before it goes on (4.1.4.3.2); one that does not is not heard.
             return;
         }
@@ -246,6 +269,10 @@ impl pci::Function for Function {
 
     fn write_config(&self, offset: usize, data: &[u8]) {
         let mut state = lock(&self.state);
+        if state.retired {
+            // A vCPU that found it just before it was taken out.
+            return;
+        }
         state.config.write(offset, data);
         self.settle(&state);
         if self.touches_window(offset, data.len())
@@ -255,6 +282,10 @@ impl pci::Function for Function {
             drop(state);
             pci::Function::write_memory(self, at, &value[..width]);
         }
+    }
+
+    fn set_bus(&self, bus: u8) {
+        self.notifier.msix.set_requester(Root::requester_behind(bus));
     }
 
     fn claims(&self, address: u64) -> Option<u64> {
@@ -277,8 +308,9 @@ impl pci::Function for Function {
                 }
             }
             (Region::Device, at) => {
+                let state = lock(&self.state);
                 for (at, byte) in (at..).zip(data) {
-                    *byte = self.device_config.get(at).copied().unwrap_or(0);
+                    *byte = state.device_config.get(at).copied().unwrap_or(0);
                 }
             }
             (Region::Table, at) => self.notifier.msix.read_table(at, data),
@@ -300,6 +332,13 @@ impl pci::Function for Function {
             // No device here has configuration that its driver writes; the rest is ours alone.
             (Region::Isr | Region::Device | Region::Pending, _) => {}
         }
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        // The hypervisor would keep signalling bells that nobody hears, at addresses that are others' now.
+        self.retire();
     }
 }
 

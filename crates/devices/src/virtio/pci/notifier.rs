@@ -21,6 +21,9 @@ pub struct Notifier {
     queue_vectors: Box<[AtomicU16]>,
     isr: AtomicU8,
     broken: AtomicBool,
+    /// Counts the changes of the configuration, so that a driver that reads it in parts knows whether they
+    /// belong together (2.5.3).
+    generation: AtomicU8,
 }
 
 impl Notifier {
@@ -33,6 +36,7 @@ impl Notifier {
             queue_vectors: (0..queues).map(|_| AtomicU16::new(NO_VECTOR)).collect(),
             isr: AtomicU8::new(0),
             broken: AtomicBool::new(false),
+            generation: AtomicU8::new(0),
         }
     }
 
@@ -42,9 +46,23 @@ impl Notifier {
         self.msix.fire(self.queue_vector(queue));
     }
 
+    /// The device says something else of itself now.
+    pub(super) fn config_changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.tell_of_config();
+    }
+
+    pub(super) fn generation(&self) -> u8 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// The device cannot go on before it is reset.
     pub fn needs_reset(&self) {
         self.broken.store(true, Ordering::Release);
+        self.tell_of_config();
+    }
+
+    fn tell_of_config(&self) {
         self.isr.fetch_or(ISR_CONFIG, Ordering::AcqRel);
         self.msix.fire(self.config_vector());
     }

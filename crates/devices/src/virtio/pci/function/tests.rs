@@ -52,7 +52,11 @@ impl Entropy for Sevens {
 fn function(memory: &Memory) -> (Function, Arc<Monitor>) {
     let monitor = Arc::new(Monitor::default());
     let device = Box::new(Rng(Sevens));
-    (Function::new(device, 1, BASE, memory.clone(), monitor.clone(), monitor.clone()).unwrap(), monitor)
+    (
+        Function::new(device, Root::requester(1), BASE, memory.clone(), monitor.clone(), monitor.clone())
+            .unwrap(),
+        monitor,
+    )
 }
 
 fn read<const N: usize>(function: &Function, offset: u64) -> [u8; N] {
@@ -157,6 +161,72 @@ fn doorbells_follow_the_memory() {
     function.write_config(4, &0_u16.to_le_bytes());
     assert!(lock(&monitor.bells).is_empty());
     assert_eq!(function.claims(0xd000_0000), None);
+}
+
+#[test]
+fn what_is_retired_answers_nobody_and_gives_its_place_up() {
+    let memory = memory();
+    let mock = MockSplitQueue::new(&memory, 16);
+    let (function, monitor) = function(&memory);
+    start(&function, &mock, VERSION_1);
+    function.write_memory(0x1010, &0xfee0_0000_u64.to_le_bytes());
+    function.write_memory(0x1018, &0x40_u64.to_le_bytes());
+    function.write_config(function.msix_control, &0x8000_u16.to_le_bytes());
+    function.retire();
+    assert_eq!(function.claims(u64::from(BASE)), None);
+    assert!(lock(&monitor.bells).is_empty());
+    until("the end of its work", || lock(&function.state).worker.is_idle());
+    // A vCPU that still had it in its hands.
+    function.write_config(4, &6_u16.to_le_bytes());
+    function.write_config(function.msix_control, &0x8000_u16.to_le_bytes());
+    start(&function, &mock, VERSION_1);
+    function.notifier.queue_used(0);
+    assert_eq!(function.claims(u64::from(BASE)), None);
+    assert!(lock(&function.state).worker.is_idle() && lock(&monitor.sent).is_empty());
+    drop(function);
+
+    // The same without a word before.
+    let (function, monitor) = self::function(&memory);
+    function.write_config(4, &2_u16.to_le_bytes());
+    assert_eq!(lock(&monitor.bells).len(), 1);
+    drop(function);
+    assert!(lock(&monitor.bells).is_empty());
+}
+
+#[test]
+fn a_driver_is_told_when_the_configuration_changes() {
+    use crate::virtio::net::{Link, Net, Offloads};
+    struct Nothing;
+    impl Link for Nothing {
+        fn event(&self) -> std::os::fd::RawFd {
+            -1
+        }
+        fn receive(&self, _into: &[crate::memory::Piece<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        fn send(&self, _from: &[crate::memory::Piece<'_>]) -> io::Result<()> {
+            Ok(())
+        }
+        fn set_offloads(&self, _offloads: Offloads) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (memory, monitor) = (memory(), Arc::new(Monitor::default()));
+    let device = Box::new(Net::new(Arc::new(Nothing), [2; 6], 1500));
+    let function = Function::new(device, 0x28, BASE, memory, monitor.clone(), monitor.clone()).unwrap();
+    function.set_bus(3);
+    function.write_memory(16, &0_u16.to_le_bytes()); // configuration: vector 0
+    function.write_memory(0x1000, &0xfee0_0000_u64.to_le_bytes());
+    function.write_memory(0x1008, &0x41_u64.to_le_bytes());
+    function.write_config(function.msix_control, &0x8000_u16.to_le_bytes());
+    let generation = read::<1>(&function, 21);
+    let before = read::<12>(&function, 0x800);
+    function.change_config([&before[..10], &9001_u16.to_le_bytes()].concat());
+    assert_eq!(read::<2>(&function, 0x80a), 9001_u16.to_le_bytes());
+    assert_ne!(read::<1>(&function, 21), generation);
+    assert_eq!(read::<1>(&function, 0x400), [2]); // ISR: configuration
+    let message = Message { address: 0xfee0_0000, data: 0x41, requester: 0x300 };
+    assert_eq!(*lock(&monitor.sent), [message]);
 }
 
 #[test]
