@@ -136,13 +136,11 @@ impl World {
             let rules = group.rules.values().filter(|rule| rule.direction == direction);
             rules.map(|rule| Rule { traffic: rule.traffic, peer: rule.peer }).collect()
         };
-        let members = self.interfaces_in(group.id).filter(|row| self.wants_interface(row));
         network::SecurityGroup {
             id: group.id,
             vpc: group.vpc,
             ingress: rules(Direction::Ingress),
             egress: rules(Direction::Egress),
-            members: members.map(|interface| interface.address).collect(),
         }
     }
 

@@ -83,7 +83,7 @@ pub struct Uplink {
     pub pool: Ipv4Net,
 }
 
-/// A security group: its rules, and the addresses that are in it, which other groups' rules may name.
+/// A security group: its rules. Who is in it, each interface says for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SecurityGroup {
     /// Which group.
@@ -94,8 +94,6 @@ pub struct SecurityGroup {
     pub ingress: BTreeSet<Rule>,
     /// What it lets out.
     pub egress: BTreeSet<Rule>,
-    /// The private addresses of the interfaces that are in the group.
-    pub members: BTreeSet<Ipv4Addr>,
 }
 
 /// One thing a security group allows.
@@ -153,7 +151,8 @@ pub struct Interface {
     pub addresses: Vec<Ipv4Addr>,
     /// Public addresses, each translated one to one to one of `addresses`.
     pub public: Vec<PublicAddress>,
-    /// The security groups whose rules hold for it, at least one.
+    /// The security groups whose rules hold for it, at least one. Where a rule names one of them, it means this
+    /// interface's private addresses too.
     pub groups: BTreeSet<GroupId>,
     /// Whether it may only send and receive under its own addresses.
     pub source_dest_check: bool,

@@ -20,11 +20,12 @@ pub enum Step {
     EnsureNetwork(Network),
     /// Take a VPC's namespace away with all in it.
     RemoveNetwork(VpcId),
-    /// Make a security group's rules and members be so, in one transaction.
+    /// Make a security group's rules be so, in one transaction.
     EnsureGroup(SecurityGroup),
     /// Take a group away that no interface is in any more.
     RemoveGroup(VpcId, GroupId),
-    /// Make a TAP, its anti-spoofing, its groups and its public addresses be so, the rules in one transaction.
+    /// Make a TAP, its anti-spoofing, its part in its groups and its public addresses be so, the rules in one
+    /// transaction.
     EnsureInterface(Interface),
     /// Take a TAP away with its rules.
     RemoveInterface(VpcId, InterfaceId),

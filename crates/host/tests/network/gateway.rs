@@ -111,8 +111,6 @@ fn a_neighbours_public_address_is_reached_by_the_gateway() {
     let rules = SecurityGroup { ingress: [from_public, by_group].into(), ..open_group(1, 2) };
     networks.ensure_group(&rules).unwrap();
     let asker = guest(&networks, &with_public(interface(&network, 0, 10, &[1]), 7));
-    let members = SecurityGroup { members: [asker.address].into(), ..open_group(1, 1) };
-    networks.ensure_group(&members).unwrap();
     let server = guest(&networks, &with_public(interface(&network, 0, 11, &[2]), 8));
     let private = guest(&networks, &interface(&network, 0, 12, &[1]));
     [80, 81].iter().for_each(|port| server.serve_tcp(*port));

@@ -147,11 +147,12 @@ fn peers_are_networks_hosts_and_members_of_groups() {
         stage.ensure(&SecurityGroup { ingress: [marker(), rule.clone()].into(), ..group(1, 2) });
         assert_eq!(passes_to(&sender, &receiver), passes, "{rule:?}");
     }
-    let members = |numbers: &[u8]| numbers.iter().map(|number| Ipv4Addr::new(10, 0, 0, *number)).collect();
-    for (numbers, passes) in [(&[10, 12][..], true), (&[12], false), (&[10], true), (&[], false)] {
-        stage.ensure(&SecurityGroup { members: members(numbers), ..group(1, 3) });
-        assert_eq!(passes_to(&sender, &receiver), passes, "members {numbers:?}");
+    for (groups, passes) in [(&[1, 3][..], true), (&[1], false), (&[3, 1], true)] {
+        stage.networks.ensure_interface(&interface(&stage.network, 0, 10, groups)).unwrap();
+        assert_eq!(passes_to(&sender, &receiver), passes, "a member of {groups:?}");
     }
+    stage.ensure(&open_group(1, 3));
+    assert!(passes_to(&sender, &receiver), "a group keeps its members when its rules change");
 }
 
 #[test]
@@ -159,7 +160,6 @@ fn a_group_may_name_itself_and_one_that_comes_later() {
     let itself = SecurityGroup {
         ingress: [marker(), allow_group(Traffic::All, 2)].into(),
         egress: [marker(), allow_group(Traffic::All, 2), allow_group(Traffic::All, 9)].into(),
-        members: [Ipv4Addr::new(10, 0, 0, 10), Ipv4Addr::new(10, 0, 0, 11)].into(),
         ..group(1, 2)
     };
     let stage = Stage::new(&[itself, open_group(1, 1)]);
@@ -167,8 +167,9 @@ fn a_group_may_name_itself_and_one_that_comes_later() {
     assert!(passes_to(&a, &b));
     assert!(!passes_to(&a, &other), "egress is to members only");
     assert!(!passes_to(&other, &b), "ingress is from members only");
-    let later = SecurityGroup { members: [other.address].into(), ..group(1, 9) };
-    stage.ensure(&later);
+    stage.networks.ensure_interface(&interface(&stage.network, 0, 12, &[1, 9])).unwrap();
+    assert!(passes_to(&a, &other), "even before the group's own rules are there");
+    stage.ensure(&group(1, 9));
     assert!(passes_to(&a, &other));
 }
 

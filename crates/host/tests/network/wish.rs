@@ -25,10 +25,9 @@ impl Wish {
         let network = network_with_gateway(1);
         let peers = Rule { traffic: Traffic::Tcp(80, 90), peer: Peer::Group(group_id(2)) };
         let ingress = [peers, allow(Traffic::Icmp(Some(8), None), "10.0.0.0/8")].into();
-        let members = [[10, 0, 0, 10].into(), [10, 0, 1, 10].into()].into();
         let unchecked = Interface { source_dest_check: false, ..interface(&network, 1, 10, &[2]) };
         Self {
-            groups: vec![SecurityGroup { ingress, members, ..group(1, 1) }, open_group(1, 2)],
+            groups: vec![SecurityGroup { ingress, ..group(1, 1) }, open_group(1, 2)],
             interfaces: vec![with_public(interface(&network, 0, 10, &[1, 2]), 7), unchecked],
             network,
         }

@@ -112,10 +112,10 @@ pub(crate) fn group_id(number: u8) -> GroupId {
     GroupId::from_random(number.into())
 }
 
-/// A group without rules or members.
+/// A group without rules.
 pub(crate) fn group(vpc: u8, number: u8) -> SecurityGroup {
-    let (ingress, egress, members) = Default::default();
-    SecurityGroup { id: group_id(number), vpc: vpc_id(vpc), ingress, egress, members }
+    let (ingress, egress) = Default::default();
+    SecurityGroup { id: group_id(number), vpc: vpc_id(vpc), ingress, egress }
 }
 
 /// A group that lets everything through.

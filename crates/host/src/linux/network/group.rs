@@ -1,7 +1,10 @@
-//! A security group: two chains that interfaces jump to, and a set of its members that other groups' rules
-//! name.
+//! A security group: two chains that interfaces jump to, and a set of its members that groups' rules name.
 //!
-//! All of a group is replaced in one transaction. Its seal is on every rule.
+//! The rules are replaced in one transaction; the seal is on every one. The members are pieces of the
+//! interfaces, which come and go without a change of the group: what is the group's is that nobody else is in
+//! the set.
+
+use std::collections::BTreeSet;
 
 use nftables::types::NfFamily::INet;
 use serde_json::Value;
@@ -11,15 +14,29 @@ use spec::network::SecurityGroup;
 
 use super::listing::Listing;
 use super::nft::Transaction;
+use super::pieces::addresses;
 use super::rules::{self, egress, ingress};
 use super::seal::Seal;
 use crate::Error;
 
 /// Makes a group be so, in the calling thread's namespace.
 pub(super) fn ensure(group: &SecurityGroup) -> Result<(), Error> {
-    let mut members: Vec<_> = group.members.iter().map(ToString::to_string).collect();
-    members.sort();
-    rules::group(group, Seal::of(group, &members)).commit(format!("Could not load the rules of {}", group.id))
+    let listing = Listing::here()?;
+    let mut transaction = rules::group(group, Seal::of(group, &()));
+    let set = group.id.to_string();
+    let strangers = strangers(&set, &listing, &addresses(&listing)).cloned().collect();
+    transaction.remove_elements(INet, &set, strangers);
+    transaction.commit(format!("Could not load the rules of {}", group.id))
+}
+
+/// The members that are no interface's address.
+fn strangers<'a>(
+    set: &str,
+    listing: &'a Listing,
+    addresses: &'a BTreeSet<&str>,
+) -> impl Iterator<Item = &'a Value> {
+    let members = listing.elements(INet, set).unwrap_or_default();
+    members.iter().filter(|member| member.as_str().is_none_or(|address| !addresses.contains(address)))
 }
 
 /// Takes a group away, in the calling thread's namespace. Its set stays, empty, while other groups' rules
@@ -40,17 +57,19 @@ pub(super) fn remove(id: GroupId) -> Result<(), Error> {
     transaction.commit(format!("Could not remove the rules of {id}"))
 }
 
-/// The groups of which a listing has a chain.
-pub(super) fn listed(listing: &Listing) -> impl Iterator<Item = GroupId> {
-    rules::owners(listing)
+/// The groups of which a listing has a chain, each with the mark of the wish that it was made from, if it is still
+/// whole.
+pub(super) fn listed(listing: &Listing) -> Vec<(GroupId, Option<Fingerprint>)> {
+    let addresses = addresses(listing);
+    let groups = rules::owners(listing);
+    groups.map(|id| (id, mark(id, listing, &addresses))).collect()
 }
 
-/// The mark of the wish that a group was made from, if it is still whole.
-pub(super) fn mark(id: GroupId, listing: &Listing) -> Option<Fingerprint> {
+fn mark(id: GroupId, listing: &Listing, addresses: &BTreeSet<&str>) -> Option<Fingerprint> {
     let seal = listing.chain(INet, &ingress(id))?.seal();
-    let mut members: Vec<_> =
-        listing.elements(INet, &id.to_string())?.iter().filter_map(Value::as_str).collect();
-    members.sort_unstable();
-    let mark = Seal::holds(seal, &members)?;
-    (listing.chain(INet, &egress(id))?.seal() == seal).then_some(mark)
+    let mark = Seal::holds(seal, &())?;
+    let whole = listing.chain(INet, &egress(id))?.seal() == seal
+        && listing.elements(INet, &id.to_string()).is_some()
+        && strangers(&id.to_string(), listing, addresses).next().is_none();
+    whole.then_some(mark)
 }

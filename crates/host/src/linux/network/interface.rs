@@ -138,6 +138,7 @@ fn change_in_filter(
 
 fn fill(interface: &Interface, seal: Seal, transaction: &mut Transaction) {
     for group in &interface.groups {
+        rules::put_members(transaction, *group);
         transaction.put_chain(INet, &ingress(group), None); // its own step may come later
         transaction.put_chain(INet, &egress(group), None);
     }

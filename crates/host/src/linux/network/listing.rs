@@ -9,6 +9,7 @@ use std::fmt;
 use nftables::helper::{self, DEFAULT_ARGS, DEFAULT_NFT};
 use nftables::types::NfFamily;
 use serde_json::Value;
+use spec::ids::GroupId;
 use spec::names;
 
 use super::nft::Refused;
@@ -111,6 +112,12 @@ impl Listing {
     /// The elements of one of our sets or maps; nothing where there is no such set.
     pub(super) fn elements(&self, family: NfFamily, name: &str) -> Option<&[Value]> {
         self.sets.get(&ours(family, name)).map(Vec::as_slice)
+    }
+
+    /// The names of the sets of groups' members.
+    pub(super) fn groups_of_members(&self) -> impl Iterator<Item = &str> {
+        let ours = self.sets.keys().filter(|place| place.is_ours() && place.family == "inet");
+        ours.map(|place| place.name.as_str()).filter(|name| name.parse::<GroupId>().is_ok())
     }
 
     /// Whether a rule of ours in another chain than `except` names this set.

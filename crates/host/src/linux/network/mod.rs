@@ -97,7 +97,7 @@ impl Networks {
         self.in_turn(vpc, || vpc::remove(vpc, &self.host))
     }
 
-    /// Makes a security group's rules and members be so, in one transaction. Its VPC must exist.
+    /// Makes a security group's rules be so, in one transaction. Its VPC must exist.
     pub fn ensure_group(&self, group: &SecurityGroup) -> Result<(), Error> {
         self.in_turn(group.vpc, || inside(&namespace(group.vpc)?, || group::ensure(group)))
     }
@@ -110,8 +110,8 @@ impl Networks {
         })
     }
 
-    /// Makes a TAP, its anti-spoofing, its groups and its public addresses be so. Its VPC and its subnet must
-    /// exist.
+    /// Makes a TAP, its anti-spoofing, its part in its groups and its public addresses be so. Its VPC and its
+    /// subnet must exist.
     pub fn ensure_interface(&self, interface: &Interface) -> Result<(), Error> {
         self.in_turn(interface.vpc, || interface::ensure(interface, &namespace(interface.vpc)?, &self.host))
     }

@@ -76,7 +76,7 @@ fn look_inside(vpc: VpcId, host: &HostView) -> Result<Observed, Error> {
     let netlink = Netlink::here()?;
     let found = Found::here(&netlink)?;
     let network = vpc::facts(vpc, &found, host).and_then(|facts| Seal::holds(found.seal(), &facts));
-    let groups = group::listed(&found.listing).map(|id| ((vpc, id), group::mark(id, &found.listing)));
+    let groups = group::listed(&found.listing).into_iter().map(|(id, mark)| ((vpc, id), mark));
     let around = Surroundings {
         vpc,
         host,

@@ -1,12 +1,12 @@
 //! The pieces of an interface: what stands for it in the sets and maps of a VPC's packet filter.
 //!
 //! Each piece tells by itself whose it is: a sender by its TAP, a receiver by its chain, a public
-//! address by the private one. So an interface's pieces are found in a listing, with no record of what was
+//! address and a member of a security group by the private one. So an interface's pieces are found in a listing, with no record of what was
 //! once put there, and a digest of them tells whether any is missing, changed or too many.
 //!
 //! What must hold: a piece is written here as `nft -j` lists it, letter by letter.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::Ipv4Addr;
 
 use nftables::types::NfFamily::{self, Bridge, INet};
@@ -24,21 +24,22 @@ use super::rules::{
 };
 use super::unname::interface_of_tap;
 
-/// The sets and maps with pieces. Receivers come first: they say whose the private addresses are.
-const SETS: [(NfFamily, &str); 7] = [
-    (INet, INGRESS_BY_ADDRESS),
-    (INet, EGRESS_BY_MAC),
-    (Bridge, SENDERS),
-    (Bridge, ANY_SOURCE),
-    (INet, PUBLIC_TO_PRIVATE),
-    (INet, PRIVATE_TO_PUBLIC),
-    (INet, TRANSLATIONS),
+/// The sets and maps with pieces, besides the members of each group. Receivers come first: they say whose the
+/// private addresses are.
+const SETS: [&str; 7] = [
+    INGRESS_BY_ADDRESS,
+    EGRESS_BY_MAC,
+    SENDERS,
+    ANY_SOURCE,
+    PUBLIC_TO_PRIVATE,
+    PRIVATE_TO_PUBLIC,
+    TRANSLATIONS,
 ];
 
-/// An element of one of [`SETS`].
+/// An element of one of [`SETS`], or of the set of a group's members, which is named by the group's id.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Piece {
-    set: &'static str,
+    set: String,
     /// An element of a set, or a map's pair of key and value.
     element: Value,
 }
@@ -52,7 +53,7 @@ impl Pieces {
     pub(super) fn of(interface: &Interface) -> Self {
         let (tap, mac) = (names::tap(interface.id), interface.mac.to_string());
         let mut pieces = Vec::new();
-        let mut put = |set, element| pieces.push(Piece { set, element });
+        let mut put = |set: &str, element| pieces.push(Piece { set: set.to_owned(), element });
         put(EGRESS_BY_MAC, json!([mac, { "jump": { "target": egress(interface.id) } }]));
         put(SENDERS, json!({ "concat": [tap, mac, Ipv4Addr::UNSPECIFIED] }));
         if !interface.source_dest_check {
@@ -61,6 +62,9 @@ impl Pieces {
         for address in &interface.addresses {
             put(SENDERS, json!({ "concat": [tap, mac, address] }));
             put(INGRESS_BY_ADDRESS, json!([address, { "jump": { "target": ingress(interface.id) } }]));
+        }
+        for group in &interface.groups {
+            interface.addresses.iter().for_each(|address| put(&group.to_string(), json!(address)));
         }
         for translation in &interface.public {
             let (public, private) = (translation.public, translation.private);
@@ -82,22 +86,23 @@ impl Pieces {
                 EGRESS_BY_MAC => target(element, "-out"),
                 SENDERS | ANY_SOURCE => part(element, 0).and_then(interface_of_tap),
                 PRIVATE_TO_PUBLIC => private(part(element, 0)),
-                _ => private(part(element, 1)),
+                PUBLIC_TO_PRIVATE | TRANSLATIONS => private(part(element, 1)),
+                _ => private(element.as_str()), // a group's member
             };
             let Some(owner) = owner else { continue };
             if let (INGRESS_BY_ADDRESS, Some(address)) = (set, part(element, 0)) {
                 by_address.insert(address, owner);
             }
-            owners.entry(owner).or_default().0.push(Piece { set, element: element.clone() });
+            owners.entry(owner).or_default().0.push(Piece { set: set.to_owned(), element: element.clone() });
         }
         owners
     }
 
     /// Those of a listing that stand where one of these should, whoever's they are.
     pub(super) fn in_the_way(&self, listing: &Listing) -> Self {
-        let places: HashSet<_> = self.0.iter().map(|piece| place(piece.set, &piece.element)).collect();
+        let places: HashSet<_> = self.0.iter().map(|piece| place(&piece.set, &piece.element)).collect();
         let taken = all(listing).filter(|(set, element)| places.contains(&place(set, element)));
-        Self(taken.map(|(set, element)| Piece { set, element: element.clone() }).collect())
+        Self(taken.map(|(set, element)| Piece { set: set.to_owned(), element: element.clone() }).collect())
     }
 
     /// With the pieces of `other` that are not among these.
@@ -116,10 +121,11 @@ impl Pieces {
     }
 
     fn each_set(&self, mut with: impl FnMut(NfFamily, &str, Vec<Value>)) {
-        for (family, set) in SETS {
-            let elements = self.0.iter().filter(|piece| piece.set == set).map(|piece| piece.element.clone());
-            with(family, set, elements.collect());
+        let mut sets = BTreeMap::<&str, Vec<Value>>::new();
+        for piece in &self.0 {
+            sets.entry(&piece.set).or_default().push(piece.element.clone());
         }
+        sets.into_iter().for_each(|(set, elements)| with(family(set), set, elements));
     }
 
     /// The same for the same pieces in whatever order, to be digested.
@@ -150,11 +156,22 @@ impl Pieces {
     }
 }
 
-fn all(listing: &Listing) -> impl Iterator<Item = (&'static str, &Value)> {
-    SETS.into_iter().flat_map(|(family, set)| {
-        let elements = listing.elements(family, set).unwrap_or_default();
+/// The private addresses that are some interface's.
+pub(super) fn addresses(listing: &Listing) -> BTreeSet<&str> {
+    let receivers = listing.elements(INet, INGRESS_BY_ADDRESS).unwrap_or_default();
+    receivers.iter().filter_map(|receiver| part(receiver, 0)).collect()
+}
+
+/// Every element that may be a piece, with its set.
+fn all(listing: &Listing) -> impl Iterator<Item = (&str, &Value)> {
+    SETS.into_iter().chain(listing.groups_of_members()).flat_map(|set| {
+        let elements = listing.elements(family(set), set).unwrap_or_default();
         elements.iter().map(move |element| (set, element))
     })
+}
+
+fn family(set: &str) -> NfFamily {
+    if matches!(set, SENDERS | ANY_SOURCE) { Bridge } else { INet }
 }
 
 /// A text of an element: of a concatenation or of a pair.
@@ -174,7 +191,7 @@ fn target(element: &Value, suffix: &str) -> Option<InterfaceId> {
 
 #[cfg(test)]
 mod tests {
-    use spec::ids::{SubnetId, VpcId};
+    use spec::ids::{GroupId, SubnetId, VpcId};
     use spec::network::PublicAddress;
 
     use super::*;
@@ -188,19 +205,21 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 0, number]),
             addresses: vec![private, Ipv4Addr::new(10, 0, 1, number)],
             public: vec![PublicAddress { public: Ipv4Addr::new(198, 18, 0, number), private }],
-            groups: [].into(),
+            groups: [1, 2 + u64::from(number)].map(GroupId::from_random).into(),
             source_dest_check: number.is_multiple_of(2),
         }
     }
 
     /// A listing as nft would print it, of everyone's pieces.
     fn listing(pieces: &[Pieces]) -> Listing {
-        let sets = SETS.map(|(family, name)| {
-            let elements = pieces.iter().flat_map(|pieces| &pieces.0).filter(|piece| piece.set == name);
-            let elements: Vec<_> = elements.map(|piece| piece.element.clone()).collect();
-            json!({ "set": { "family": family, "table": "cumulet", "name": name, "elem": elements } })
+        let all: Vec<_> = pieces.iter().flat_map(|pieces| &pieces.0).collect();
+        let names: BTreeSet<_> = all.iter().map(|piece| &piece.set).collect();
+        let sets = names.into_iter().map(|name| {
+            let elements: Vec<_> =
+                all.iter().filter(|piece| piece.set == *name).map(|piece| &piece.element).collect();
+            json!({ "set": { "family": family(name), "table": "cumulet", "name": name, "elem": elements } })
         });
-        Listing::read(&json!({ "nftables": sets }).to_string()).unwrap()
+        Listing::read(&json!({ "nftables": sets.collect::<Vec<_>>() }).to_string()).unwrap()
     }
 
     #[test]
@@ -223,7 +242,9 @@ mod tests {
         other.addresses.push(mine.addresses[0]);
         let taken = Pieces::of(&mine).in_the_way(&listing(&[Pieces::of(&other)]));
         let key = json!([mine.addresses[0], { "jump": { "target": ingress(other.id) } }]);
-        assert_eq!(taken, Pieces(vec![Piece { set: INGRESS_BY_ADDRESS, element: key }]));
+        let member = json!(mine.addresses[0]); // of the group that both are in
+        let both = [(INGRESS_BY_ADDRESS.to_owned(), key), (GroupId::from_random(1).to_string(), member)];
+        assert_eq!(taken, Pieces(both.map(|(set, element)| Piece { set, element }).into()));
     }
 
     #[test]

@@ -30,7 +30,6 @@ use nftables::types::NfChainPolicy::{Accept, Drop};
 use nftables::types::NfChainType::{Filter, NAT as Nat};
 use nftables::types::NfFamily::{Bridge, INet};
 use nftables::types::{NfFamily, NfHook};
-use serde_json::json;
 use spec::Fingerprint;
 use spec::ids::{GroupId, VpcId};
 use spec::names;
@@ -140,17 +139,18 @@ pub(super) fn put_shared(transaction: &mut Transaction) {
     transaction.put_set(INet, TRANSLATIONS, &[Ipv4Addr, Ipv4Addr]);
 }
 
-/// A group's rules and members.
+/// The set of a group's members, which rules may name.
+pub(super) fn put_members(transaction: &mut Transaction, group: GroupId) {
+    transaction.put_set(INet, &group.to_string(), &[Ipv4Addr]);
+}
+
+/// A group's rules.
 pub(super) fn group(group: &SecurityGroup, seal: Seal) -> Transaction {
     let mut transaction = Transaction::default();
-    let set = group.id.to_string();
     transaction.put_table(INet);
-    for peer in group.ingress.iter().chain(&group.egress).filter_map(group_named) {
-        transaction.put_set(INet, &peer.to_string(), &[Ipv4Addr]); // its own step may come later
+    for named in group.ingress.iter().chain(&group.egress).filter_map(group_named).chain([group.id]) {
+        put_members(&mut transaction, named); // its own step may come later
     }
-    transaction.put_set(INet, &set, &[Ipv4Addr]);
-    transaction.empty_set(&set);
-    transaction.add_elements(INet, &set, group.members.iter().map(|member| json!(member)).collect());
     let (senders, receivers) = (field("ip", "saddr"), field("ip", "daddr"));
     for (chain, rules, peer) in
         [(ingress(group.id), &group.ingress, senders), (egress(group.id), &group.egress, receivers)]
