@@ -24,7 +24,9 @@ pub(crate) trait Part: Send + Sync {
     fn write(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// Makes `range` read as zeros, giving its space back where the file system can.
     fn punch(&self, range: Range<u64>) -> io::Result<()>;
-    /// Makes all that was written and punched durable.
+    /// Makes the file so long, which is longer than it is; the new bytes are zeros.
+    fn lengthen(&self, bytes: u64) -> io::Result<()>;
+    /// Makes all that was written and punched durable, and the file's length.
     fn sync(&self) -> io::Result<()>;
     /// Bytes in the file.
     fn bytes(&self) -> io::Result<u64>;
@@ -46,6 +48,10 @@ impl Part for File {
             Err(Errno::EOPNOTSUPP) => overwrite_with_zeros(self, range),
             result => Ok(result?),
         }
+    }
+
+    fn lengthen(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

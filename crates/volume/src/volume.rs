@@ -2,7 +2,8 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::claims::{Claims, Hold};
 use crate::header::{BLOCK_BYTES, BadMap, Header, PAGE};
@@ -22,11 +23,13 @@ pub struct Volume {
     data: Box<dyn Part>,
     map_file: Box<dyn Part>,
     base: Option<Box<dyn Part>>,
-    header: Header,
+    base_bytes: Option<u64>,
+    /// Bytes of the volume; it only grows.
+    bytes: AtomicU64,
     access: Access,
     map: Map,
     claims: Claims,
-    /// Held by the one flush at work; true once one has failed.
+    /// Held by who flushes or grows; true once a flush has failed.
     flush_failed: Mutex<bool>,
 }
 
@@ -65,19 +68,50 @@ impl Volume {
     ) -> Result<Self, OpenError> {
         let (header, map) = read_map(&*map_file)?;
         let length = |part: &dyn Part, name| part.bytes().map_err(|source| OpenError::Read { name, source });
-        expect(DATA, length(&*data, DATA)?, header.bytes)?;
+        let data_bytes = length(&*data, DATA)?;
+        if data_bytes < header.bytes {
+            // Longer it may be: growing was cut short.
+            expect(DATA, data_bytes, header.bytes)?;
+        }
         match (&base, header.base_bytes) {
             (Some(base), Some(bytes)) => expect(BASE, length(&**base, BASE)?, bytes)?,
             (None, None) => {}
             (_, said) => return Err(OpenError::Base { said: said.is_some() }),
         }
         let (claims, flush_failed) = (Claims::default(), Mutex::new(false));
-        Ok(Self { data, map_file, base, header, access, map, claims, flush_failed })
+        let (bytes, base_bytes) = (AtomicU64::new(header.bytes), header.base_bytes);
+        Ok(Self { data, map_file, base, base_bytes, bytes, access, map, claims, flush_failed })
     }
 
     /// Bytes of the volume.
     pub fn size(&self) -> u64 {
-        self.header.bytes
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Makes the volume larger, durably; the new bytes are zeros. To the size it has, or a smaller one, it does nothing.
+    ///
+    /// The file first, then the header, of which a power cut leaves the old or the new: a file that is longer than the
+    /// header says is the volume as it was.
+    pub fn grow(&self, bytes: u64) -> io::Result<()> {
+        let _held = self.hold_flushes();
+        if bytes <= self.size() {
+            return Ok(());
+        }
+        if self.access == Access::Read {
+            return Err(ErrorKind::ReadOnlyFilesystem.into());
+        }
+        let header = Header::new(bytes, self.base_bytes)
+            .map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
+        self.data.lengthen(bytes)?;
+        self.data.sync()?;
+        write_all(&*self.map_file, &mut [IoSlice::new(&header.page())], 0)?;
+        self.map_file.sync()?;
+        self.bytes.store(bytes, Ordering::Release);
+        Ok(())
+    }
+
+    fn hold_flushes(&self) -> MutexGuard<'_, bool> {
+        self.flush_failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a range of the volume lies now, piece by piece in order. A piece in the base may become own at any moment;
@@ -100,7 +134,7 @@ impl Volume {
             return Piece { place: Place::Data, range };
         }
         let (own, run_end) = self.map.run(first, after);
-        let base_bytes = self.header.base_bytes.unwrap_or_default();
+        let base_bytes = self.base_bytes.unwrap_or_default();
         let run_bytes = range.end.min(run_end * BLOCK_BYTES);
         let (place, end) = match own {
             true if run_end == self.map.blocks() => (Place::Data, range.end),
@@ -211,7 +245,7 @@ impl Volume {
     ///
     /// After a flush has failed the kernel may have dropped what it could not write, so all later ones fail too.
     pub fn flush(&self) -> io::Result<()> {
-        let mut failed = self.flush_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.hold_flushes();
         if *failed {
             return Err(io::Error::other(
                 "An earlier flush of this volume failed, and what it held may be lost",

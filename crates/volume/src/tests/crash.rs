@@ -27,6 +27,30 @@ fn flushed_data_survives_a_power_cut_at_any_moment() {
 }
 
 #[test]
+fn a_volume_that_was_to_grow_is_as_it_was_or_larger() {
+    for (seed, effects) in (0..40).flat_map(|seed| (1..6).map(move |effects| (seed, effects))) {
+        let mut random = Random(seed);
+        for (size, base) in shapes(&mut random) {
+            let mut expected = base.clone().unwrap_or_default();
+            expected.resize(size as usize, 0);
+            let disk = SimDisk::new(size, base);
+            let volume = disk.open();
+            disk.power_for(effects);
+            let grown = volume.grow(size + 8192);
+            assert_eq!(volume.size() > size, grown.is_ok());
+            drop(volume);
+            disk.cut(&mut random);
+            let volume = disk.open();
+            assert!(volume.size() == size + 8192 || (volume.size() == size && grown.is_err()));
+            volume.grow(size + 8192).unwrap();
+            expected.resize(size as usize + 8192, 0);
+            assert!(read_whole(&volume) == expected, "seed {seed}, cut after {effects}");
+            volume.write_at(&[5; 600], size + 7000).unwrap();
+        }
+    }
+}
+
+#[test]
 fn after_a_failed_flush_every_later_one_fails() {
     let disk = SimDisk::new(8192, Some(vec![7; 8192]));
     let volume = disk.open();

@@ -30,6 +30,8 @@ impl Power {
 #[derive(Clone)]
 struct SimFile {
     grain: usize,
+    /// Bytes at the front that are one piece.
+    head: usize,
     power: Power,
     state: Arc<Mutex<State>>,
     meanwhile: Arc<Mutex<Option<Meanwhile>>>,
@@ -41,6 +43,8 @@ type Meanwhile = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct State {
     now: Vec<u8>,
+    /// The length at the last sync.
+    durable: usize,
     /// What each piece written since the last sync has been, the durable one first.
     history: BTreeMap<usize, Vec<Vec<u8>>>,
 }
@@ -50,17 +54,21 @@ impl SimFile {
         // Cut in the middle of an effect, some of it may have happened: applied, then refused.
         let lit = self.power.spend();
         let mut state = self.state.lock().unwrap();
-        let State { now, history } = &mut *state;
+        let State { now, history, .. } = &mut *state;
         let (start, end) = (range.start as usize, range.end as usize);
         let pieces = start / self.grain..end.div_ceil(self.grain);
         let whole = |piece: usize, all: &[u8]| piece * self.grain..((piece + 1) * self.grain).min(all.len());
+        let head = now[..self.head].to_vec();
         let before = now[whole(pieces.start, now).start..whole(pieces.end.max(1) - 1, now).end].to_vec();
         now[start..end].copy_from_slice(new);
         for (piece, before) in pieces.zip(before.chunks(self.grain)) {
             let after = &now[whole(piece, now)];
-            if before != after {
+            if before != after && piece * self.grain >= self.head {
                 history.entry(piece).or_insert_with(|| vec![before.to_vec()]).push(after.to_vec());
             }
+        }
+        if head != now[..self.head] {
+            history.entry(0).or_insert_with(|| vec![head]).push(now[..self.head].to_vec());
         }
         lit
     }
@@ -79,6 +87,11 @@ impl SimFile {
             let at = piece * self.grain;
             state.now[at..at + kept.len()].copy_from_slice(kept);
         }
+        if random.below(2) == 0 {
+            let durable = state.durable;
+            state.now.truncate(durable);
+        }
+        state.durable = state.now.len();
     }
 }
 
@@ -107,9 +120,19 @@ impl Part for SimFile {
         self.change(range, &zeros)
     }
 
+    fn lengthen(&self, bytes: u64) -> io::Result<()> {
+        let lit = self.power.spend();
+        self.state.lock().unwrap().now.resize(bytes as usize, 0);
+        lit
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.power.spend()?;
-        self.state.lock().unwrap().history.clear();
+        {
+            let mut state = self.state.lock().unwrap();
+            state.history.clear();
+            state.durable = state.now.len();
+        }
         self.meanwhile();
         Ok(())
     }
@@ -119,7 +142,8 @@ impl Part for SimFile {
     }
 }
 
-/// The files of one volume. `data` tears at sectors; `map` even at words, which is worse than any disk.
+/// The files of one volume. `data` tears at sectors; `map`, but for its header, even at words, which is worse than any
+/// disk.
 pub(super) struct SimDisk {
     data: SimFile,
     map: SimFile,
@@ -133,14 +157,15 @@ impl SimDisk {
         let mut map = vec![0; header.map_bytes() as usize];
         map[..4096].copy_from_slice(&header.page());
         let power = Power::default();
-        let file = |now, grain| SimFile {
+        let file = |now: Vec<u8>, grain, head| SimFile {
             grain,
+            head,
             power: power.clone(),
-            state: Arc::new(Mutex::new(State { now, history: BTreeMap::new() })),
+            state: Arc::new(Mutex::new(State { durable: now.len(), now, history: BTreeMap::new() })),
             meanwhile: Arc::default(),
         };
-        let data = file(vec![0; size as usize], 512);
-        let (map, base) = (file(map, 8), base.map(|base| file(base, 512)));
+        let data = file(vec![0; size as usize], 512, 0);
+        let (map, base) = (file(map, 8, 512), base.map(|base| file(base, 512, 0)));
         let disk = Self { data, map, base, power };
         disk.power_for(i64::MAX);
         disk

@@ -86,6 +86,31 @@ fn a_new_volume_takes_no_space_and_a_discard_gives_space_back() {
 }
 
 #[test]
+fn a_volume_grows_while_it_is_used() {
+    let folder = with_base(1 << 20, &[7; 5000]);
+    let volume = open(&folder);
+    volume.write_at(&[1; 512], (1 << 20) - 512).unwrap();
+    volume.grow(1 << 30).unwrap();
+    volume.grow(1 << 21).unwrap(); // smaller again: nothing
+    volume.write_at(&[2; 512], (1 << 30) - 512).unwrap();
+    volume.flush().unwrap();
+    assert_eq!(volume.grow(u64::MAX).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    drop(volume);
+    let volume = open(&folder);
+    assert_eq!(volume.size(), 1 << 30);
+    let at = |offset| {
+        let mut byte = [0xee];
+        volume.read_at(&mut byte, offset).unwrap();
+        byte[0]
+    };
+    let found = [4999, 5000, (1 << 20) - 1, 1 << 20, (1 << 30) - 513, (1 << 30) - 1].map(at);
+    assert_eq!(found, [7, 0, 1, 0, 0, 2]);
+    let reader =
+        Volume::open(Parts::open(&with_base(512, &[]), Access::Read).unwrap(), Access::Read).unwrap();
+    assert_eq!(reader.grow(1024).unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+#[test]
 fn who_writes_is_alone_until_the_last_copy_is_closed() {
     let folder = with_base(1 << 20, &[7; 4096]);
     let in_use = |access| matches!(Parts::open(&folder, access), Err(OpenError::InUse));
