@@ -20,6 +20,7 @@ from lab import CACHE, REPOSITORY, Lab
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve() / "release"
 PORT = 8773
 STATE = "/var/lib/cumulet"
+CONFIGURATION = f"{STATE}/cumuletd.toml"
 
 
 class Cloud:
@@ -35,6 +36,8 @@ class Cloud:
     def start(self):
         """Starts the daemon in the lab and learns its keys."""
         self.log.unlink(missing_ok=True)
+        # Machines of one test end while those of the next begin.
+        self.lab.shell(f"mkdir -p {STATE} && printf '[limits]\\nvcpus_per_processor = 16\\n' > {CONFIGURATION}")
         self.start_daemon()
         client = json.loads(self.lab.run("cat", f"{STATE}/client.json"))
         client["endpoint"] = f"http://127.0.0.1:{self.port}"
@@ -43,7 +46,7 @@ class Cloud:
 
     def start_daemon(self, *options: str):
         """Starts cumuletd, detached, and waits until its port answers."""
-        words = " ".join([str(PROGRAMS / "cumuletd"), "--listen", f"10.0.2.15:{PORT}", *options])
+        words = " ".join([str(PROGRAMS / "cumuletd"), "--config", CONFIGURATION, "--listen", f"10.0.2.15:{PORT}", *options])
         self.lab.shell(f"CUMULET_LOG=info setsid {words} >> /out/cumuletd.log 2>&1 < /dev/null & echo $! > /run/cumuletd.pid")
         self.wait_for_answer()
 
@@ -64,6 +67,10 @@ class Cloud:
     def kill_daemon(self):
         """The daemon ends as by a crash; its machines go on."""
         self.lab.shell("kill -KILL $(cat /run/cumuletd.pid)")
+
+    def teardown(self):
+        """Takes everything away, as after the daemon has ended."""
+        self.lab.run(str(PROGRAMS / "cumuletd"), "teardown")
 
     def daemon_says(self) -> str:
         """The end of the daemon's log."""
@@ -117,7 +124,7 @@ class Instance:
 
     def wait_for_state(self, state: str, seconds: float = 180):
         """Until it is in this state."""
-        self._wait(lambda: self.state() == state, f"{self.id} did not become {state}", seconds)
+        self.until(lambda: self.state() == state, f"it did not become {state}", seconds)
 
     def console(self) -> str:
         """All its serial console said so far."""
@@ -126,7 +133,7 @@ class Instance:
 
     def wait_for_console(self, words: str, seconds: float = 300):
         """Until its console has said these words."""
-        self._wait(lambda: words in self.console(), f"{self.id} did not say {words!r}", seconds)
+        self.until(lambda: words in self.console(), f"it did not say {words!r}", seconds)
 
     def ssh(self, command: str, seconds: int = 600) -> str:
         """Runs a command on it as admin, through `cumulet ssh`; its output, or the failure with what it said."""
@@ -135,11 +142,47 @@ class Instance:
             raise AssertionError(f"on {self.id}, {command!r} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def _wait(self, condition, complaint: str, seconds: float):
+    def try_ssh(self, command: str, seconds: int = 20) -> str:
+        """The same for an instance that may be down at the moment: no output where it cannot be reached."""
+        words = ["ssh", self.id, "-i", str(self.key_file), "--wait", str(seconds), "-o", "ServerAliveInterval=2", "--", command]
+        return self.cloud.cumulet(*words).stdout
+
+    def private_address(self) -> str:
+        """Its private IPv4 address."""
+        return self.describe()["PrivateIpAddress"]
+
+    def fetch(self, other: "Instance") -> str:
+        """The other's page as this one sees it by the private address; nothing where no packet passes."""
+        return self.ssh(f"timeout 4 wget -q -O - http://{other.private_address()}/ || true")
+
+    def pings(self, other: "Instance", source: str = "") -> bool:
+        """Whether the other answers a ping."""
+        option = f"-I {source}" if source else ""
+        return "yes" in self.ssh(f"ping -q -c 2 -W 2 {option} {other.private_address()} > /dev/null && echo yes || true")
+
+    def metadata(self, path: str) -> str:
+        """What the metadata service tells it, asked in version 1."""
+        return self.ssh(f"wget -q -O - http://169.254.169.254/latest/meta-data/{path}")
+
+    def metadata_token(self) -> str:
+        """A token for version 2; busybox's wget has no PUT."""
+        request = r"PUT /latest/api/token HTTP/1.0\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0\r\n\r\n"
+        return self.ssh(f"printf '{request}' | nc -w 5 169.254.169.254 80").splitlines()[-1]
+
+    def reservation(self) -> str:
+        """The id of the reservation that it was launched in."""
+        return self.cloud.ec2().describe_instances(InstanceIds=[self.id])["Reservations"][0]["ReservationId"]
+
+    def sibling(self, id: str) -> "Instance":
+        """Another instance with the same key."""
+        return Instance(self.cloud, id, self.key_file)
+
+    def until(self, condition, complaint: str, seconds: float = 180):
+        """Asks again and again until the condition holds; a failure tells what its console said last."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise AssertionError(f"{complaint} within {seconds} s; its console:\n{self.console()[-4000:]}")
+                raise AssertionError(f"{self.id}: {complaint} within {seconds} s; its console:\n{self.console()[-4000:]}")
             time.sleep(1)
 
 

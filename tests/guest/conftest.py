@@ -7,6 +7,8 @@ A guest test is a few lines: launch, wait for the console or ssh, assert.
         instance.wait_for_console("it ran")
 """
 
+from contextlib import contextmanager
+
 import pytest
 
 from cloud import PORT, Cloud, Instance, keep
@@ -56,21 +58,28 @@ def key(ec2, tmp_path_factory):
 @pytest.fixture(scope="session")
 def reachable(ec2):
     """A security group that lets everybody in to ssh and to pages."""
-    group = ec2.create_security_group(GroupName="reachable", Description="ssh and pages")["GroupId"]
-    everybody = [{"CidrIp": "0.0.0.0/0"}]
-    rules = [{"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": everybody} for port in (22, 80)]
+    return open_group(ec2, "reachable", 22, 80)
+
+
+def open_group(ec2, name: str, *ports: int) -> str:
+    """A new security group of the default VPC that lets everybody in to these TCP ports; its id."""
+    group = ec2.create_security_group(GroupName=name, Description=f"everybody to {ports}")["GroupId"]
+    rules = [
+        {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]} for port in ports
+    ]
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rules)
     return group
 
 
-@pytest.fixture
-def launch(cloud, ec2, key, reachable):
-    """launch(**RunInstances parameters): an instance of `tiny` with the tests' key; terminated when the test ends."""
+@contextmanager
+def launcher(cloud: Cloud, ec2, key, group: str):
+    """launch(**RunInstances parameters): an instance of `tiny` with the tests' key; what it launched is terminated at the end."""
     launched = []
 
     def launch(image: str = "tiny", user_data: str = "", **parameters) -> Instance:
         wish = {"InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1, "KeyName": key[0], "UserData": user_data}
-        wish["SecurityGroupIds"] = [reachable]
+        if "NetworkInterfaces" not in parameters:
+            wish["SecurityGroupIds"] = [group]
         answer = ec2.run_instances(ImageId=cloud.image(image), **(wish | parameters))
         launched.extend(one["InstanceId"] for one in answer["Instances"])
         return Instance(cloud, answer["Instances"][0]["InstanceId"], key[1])
@@ -78,6 +87,26 @@ def launch(cloud, ec2, key, reachable):
     yield launch
     if launched:
         ec2.terminate_instances(InstanceIds=launched)
+
+
+@pytest.fixture
+def launch(cloud, ec2, key, reachable):
+    """A launcher for one test."""
+    with launcher(cloud, ec2, key, reachable) as launch:
+        yield launch
+
+
+@pytest.fixture(scope="module")
+def launch_for_all(cloud, ec2, key, reachable):
+    """A launcher whose instances live as long as the tests of one file."""
+    with launcher(cloud, ec2, key, reachable) as launch:
+        yield launch
+
+
+@pytest.fixture(scope="module")
+def instance(launch_for_all):
+    """An instance that the tests of one file share: they leave it as they found it."""
+    return launch_for_all()
 
 
 @pytest.hookimpl(hookwrapper=True)

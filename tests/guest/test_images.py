@@ -1,10 +1,11 @@
 """Both images boot by QEMU on the lab's KVM, serve their user-data, and obey the power button: the reference for our monitor."""
 
+import os
 import subprocess
 
 import pytest
 
-from lab import REPOSITORY
+from lab import CACHE, REPOSITORY
 
 
 def try_image(name: str, seconds: int):
@@ -27,3 +28,27 @@ def test_debian_becomes_an_instance_through_its_ec2_source():
     console = try_image("debian", 1500)
     assert "Datasource DataSourceEc2Local" in console
     assert "user-data ran as root" in console
+
+
+def test_a_raw_disk_and_a_qcow2_make_the_same_machine(cloud, launch):
+    raw = CACHE / "images/tiny-x86_64.raw"
+    assert raw.exists()
+    done = cloud.cumulet("image", "import", str(raw), "--name", "tiny-raw")
+    assert done.returncode == 0, done.stderr
+    cloud.images["tiny-raw"] = done.stdout.split()[0]
+    instance = launch("tiny-raw")
+    assert instance.ssh("cat /var/lib/tiny/instance-id").strip() == instance.id
+
+
+@pytest.mark.parametrize("what", ["noise", "half an image", "a disk without a system"])
+def test_what_cannot_boot_is_refused_with_a_reason_and_leaves_nothing(cloud, lab, ec2, tmp_path, what):
+    whole = (CACHE / "images/tiny-x86_64.qcow2").read_bytes()
+    content = {"noise": os.urandom(1 << 20), "half an image": whole[: len(whole) // 2], "a disk without a system": bytes(8 << 20)}
+    file = tmp_path / "disk"
+    file.write_bytes(content[what])
+    before = lab.shell("ls /var/lib/cumulet/images")
+    done = cloud.cumulet("image", "import", str(file), "--name", "broken")
+    assert done.returncode != 0
+    assert "InvalidDiskImage" in done.stderr or "disk" in done.stderr, done.stderr
+    assert ec2.describe_images(Filters=[{"Name": "name", "Values": ["broken"]}])["Images"] == []
+    assert lab.shell("ls /var/lib/cumulet/images") == before
