@@ -104,7 +104,7 @@ impl Default for Limits {
     fn default() -> Self {
         let settings = Settings::default();
         Self {
-            vcpus_per_processor: 4,
+            vcpus_per_processor: 8,
             reserved_memory_mib: 1024,
             volume_gib: settings.volume_gib,
             first_user: settings.users.start,
