@@ -62,6 +62,7 @@ impl World {
                 memory_mib: kind.memory_mib,
                 disks: self.disks(instance),
                 nics: self.nics(instance),
+                ports: 0,
                 reboots: instance.reboots,
             },
         })
@@ -78,7 +79,15 @@ impl World {
 
     fn nics(&self, instance: &Instance) -> Vec<Nic> {
         let interfaces = self.interfaces_of(instance.id);
-        let nic = |row: &Arc<Interface>| Nic { interface: row.id, vpc: row.vpc, mac: row.mac, mtu: MTU };
+        let index = |row: &Interface| row.attachment.as_ref().map_or(0, |at| at.device_index);
+        let nic = |row: &Arc<Interface>| Nic {
+            interface: row.id,
+            // Far above what any machine has room for, an index is refused like every other that is too high.
+            index: u8::try_from(index(row)).unwrap_or(u8::MAX),
+            vpc: row.vpc,
+            mac: row.mac,
+            mtu: MTU,
+        };
         interfaces.into_iter().map(nic).collect()
     }
 

@@ -61,13 +61,7 @@ fn monitor(list: &str) {
     { kernel }.read_to_end(&mut kernel_bytes).unwrap();
     print_line(&ring, &format!("{} {} {}", kernel_bytes.len(), machine.run, launch.command_line));
     eprintln!("the fake monitor of {} runs", machine.instance);
-    let status = Status {
-        run: machine.run,
-        reboots: machine.reboots,
-        resets: 0,
-        powering_off: false,
-        panicked: false,
-    };
+    let status = Status::new(machine.run, machine.reboots);
     let shared = Arc::new(Shared { status: Mutex::new(status), connections: Mutex::default(), ending });
     let listing = Arc::clone(&shared);
     thread::spawn(move || serve_control(&control, &listing));
@@ -116,7 +110,8 @@ fn obey(request: Request, shared: &Shared) -> (Status, bool) {
     let mut status = shared.status.lock().unwrap();
     let before = status.clone();
     match request {
-        Request::Status => {}
+        // It has no ports yet.
+        Request::Status | Request::Attach { .. } | Request::Detach { .. } | Request::Resize { .. } => {}
         Request::Reboot { count, .. } => {
             status.resets += u64::from(status.reboots < count);
             status.reboots = status.reboots.max(count);

@@ -155,8 +155,7 @@ impl State {
             return Err(refuse(format!("{} has no interface {}", machine.instance, nic.interface)));
         }
         let run = machine.run;
-        let status =
-            Status { run, reboots: machine.reboots, resets: 0, powering_off: false, panicked: false };
+        let status = Status::new(run, machine.reboots);
         let state = MachineState::Running { run: Some(run), status: Some(status) };
         self.found.machines.insert(machine.instance, state);
         Ok(())

@@ -1,17 +1,25 @@
 //! Words on a VMM's control socket, and how a machine ended.
 //!
 //! The socket is a Unix stream; each message is one line of JSON, at most [`MAX_LINE`] bytes. The
-//! host sends a [`Request`]; the VMM answers each with its [`Status`], and sends the same unasked to
-//! every connection whenever it changes. What arrives is a hint to look again, and the
-//! end of the stream is too: the host believes the run directory's lock and [`Ending`], not the
-//! socket.
+//! host sends a [`Request`]; the VMM answers each with its [`Status`] or, where it does not do it, with why
+//! ([`Answer`]), and sends the status unasked to every connection whenever it changes. What arrives is a hint to
+//! look again, and the end of the stream is too: the host believes the run directory's lock and [`Ending`], not
+//! the socket.
+//!
+//! What a new device works on comes as open descriptors with the line that asks for it (`SCM_RIGHTS`, unix(7)).
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Run;
+use crate::ids::{InterfaceId, VolumeId};
+use crate::machine::{Device, DeviceId, Run};
 
 /// The longest line either side accepts, in bytes, its newline included.
 pub const MAX_LINE: usize = 64 * 1024;
+
+/// The most descriptors that come with one line.
+pub const MAX_DESCRIPTORS: usize = 8;
 
 /// What the host asks of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +38,46 @@ pub enum Request {
         /// Milliseconds until the guest is reset without its help.
         patience_ms: u64,
     },
+    /// Give the guest a device, in a free port; its driver hears of it at once. It stays over a reset. The descriptors
+    /// are closed where this is refused; for a device that the machine has already, they are closed and it is not
+    /// refused.
+    Attach {
+        /// What.
+        device: Device,
+        /// Names of the descriptors that come with this line, in order, as in [`crate::machine::descriptors`].
+        descriptors: Vec<String>,
+    },
+    /// Take a device away that is in a port. Without force the guest is asked, as by a button beside the port, and
+    /// again and again until it has let go or the machine begins anew; it takes some five seconds of courtesy itself.
+    /// With force the device fails at once and is then pulled out. The descriptors are closed when it is gone from the
+    /// [`Status`]. Of a device that the machine has not, it does nothing.
+    Detach {
+        /// Which.
+        device: DeviceId,
+        /// Whether not to ask the guest.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Make a volume larger and tell the guest. To what it is, or less, it does nothing.
+    Resize {
+        /// Which.
+        volume: VolumeId,
+        /// Its new size in bytes.
+        bytes: u64,
+    },
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// It is not done.
+    Refused {
+        /// Why, in one sentence.
+        refused: String,
+    },
+    /// How things are.
+    Status(Status),
 }
 
 /// How a machine is.
@@ -45,6 +93,51 @@ pub struct Status {
     pub powering_off: bool,
     /// The guest's kernel told its panic device that it panicked.
     pub panicked: bool,
+    /// The disks it has. One that is not here is closed and unlocked.
+    #[serde(default)]
+    pub disks: BTreeMap<VolumeId, DiskStatus>,
+    /// The network interfaces it has. The TAP of one that is not here is closed.
+    #[serde(default)]
+    pub nics: BTreeMap<InterfaceId, NicStatus>,
+    /// Ports that are free.
+    #[serde(default)]
+    pub free_ports: u8,
+}
+
+impl Status {
+    /// A machine that has just begun, without devices.
+    pub fn new(run: Run, reboots: u64) -> Self {
+        Self {
+            run,
+            reboots,
+            resets: 0,
+            powering_off: false,
+            panicked: false,
+            disks: BTreeMap::new(),
+            nics: BTreeMap::new(),
+            free_ports: 0,
+        }
+    }
+}
+
+/// A disk that a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// The port it is in; none where it stays until the machine's end.
+    pub port: Option<u8>,
+    /// It is on its way out; see [`Request::Detach`].
+    pub detaching: bool,
+    /// Its size in bytes, as the guest is told.
+    pub bytes: u64,
+}
+
+/// A network interface that a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicStatus {
+    /// The port it is in; none where it stays until the machine's end.
+    pub port: Option<u8>,
+    /// It is on its way out; see [`Request::Detach`].
+    pub detaching: bool,
 }
 
 /// What the VMM writes about its end. A machine that is gone without one was killed.
@@ -95,5 +188,23 @@ mod tests {
         assert_eq!(line, r#"{"request":"reboot","count":2,"patience_ms":1500}"#);
         assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
         assert!(serde_json::from_str::<Request>(r#"{"request":"format-disk"}"#).is_err());
+        let detach = r#"{"request":"detach","device":{"disk":"vol-0123456789abcdef0"}}"#;
+        let volume = "vol-0123456789abcdef0".parse().unwrap();
+        let request = Request::Detach { device: DeviceId::Disk(volume), force: false };
+        assert_eq!(serde_json::from_str::<Request>(detach).unwrap(), request);
+    }
+
+    #[test]
+    fn an_answer_is_a_status_or_a_reason() {
+        let mut status = Status::new(Run { incarnation: 1, attempt: 2 }, 3);
+        let volume = "vol-0123456789abcdef0".parse().unwrap();
+        status.disks.insert(volume, DiskStatus { port: Some(1), detaching: false, bytes: 1 << 30 });
+        for answer in [Answer::Refused { refused: "No port is free".into() }, Answer::Status(status)] {
+            let line = serde_json::to_string(&answer).unwrap();
+            assert_eq!(serde_json::from_str::<Answer>(&line).unwrap(), answer, "{line}");
+        }
+        // Of a build that had no ports.
+        let old = r#"{"run":{"incarnation":1,"attempt":1},"reboots":0,"resets":0,"powering_off":false,"panicked":false}"#;
+        assert!(matches!(serde_json::from_str(old), Ok(Answer::Status(status)) if status.disks.is_empty()));
     }
 }

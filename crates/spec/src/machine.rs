@@ -29,11 +29,15 @@ pub struct Machine {
     pub vcpus: u8,
     /// Guest memory in MiB.
     pub memory_mib: u32,
-    /// Disks in the order of their slots on PCI bus 0; the first is the root disk.
+    /// Disks it begins with; the first is the root disk.
     pub disks: Vec<Disk>,
-    /// Network interfaces in the order of their slots on PCI bus 0, which are none of the disks': one disk more or less
-    /// moves no interface.
+    /// Network interfaces it begins with.
     pub nics: Vec<Nic>,
+    /// PCI Express root ports, in which devices come and go while it runs. All but the root disk and the primary network
+    /// interface begin in one, as long as there are enough: disks from the first port on, interfaces from the last one
+    /// back by their index, so that one disk more or less moves no interface. Who is in no port stays until the end.
+    #[serde(default)]
+    pub ports: u8,
     /// How often the user had asked for a reboot when this run began; see [`crate::control`].
     pub reboots: u64,
 }
@@ -79,12 +83,54 @@ impl Disk {
 pub struct Nic {
     /// Which elastic network interface; its TAP carries it.
     pub interface: InterfaceId,
+    /// Its number at the instance, by which it gets its place: 0 is the primary interface, and no two have the same.
+    #[serde(default)]
+    pub index: u8,
     /// The VPC it is in, in whose namespace the TAP is.
     pub vpc: VpcId,
     /// Its address on the link.
     pub mac: Mac,
     /// Its largest packet, in bytes.
     pub mtu: u16,
+}
+
+/// What a machine can be given and deprived of while it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// A volume.
+    Disk(Disk),
+    /// A network interface.
+    Nic(Nic),
+}
+
+impl Device {
+    /// Its name.
+    pub fn id(&self) -> DeviceId {
+        match self {
+            Self::Disk(disk) => DeviceId::Disk(disk.volume),
+            Self::Nic(nic) => DeviceId::Nic(nic.interface),
+        }
+    }
+}
+
+/// The name of a [`Device`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceId {
+    /// Of a volume.
+    Disk(VolumeId),
+    /// Of a network interface.
+    Nic(InterfaceId),
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(volume) => volume.fmt(f),
+            Self::Nic(interface) => interface.fmt(f),
+        }
+    }
 }
 
 /// A 48-bit link address, written `02:00:5e:10:00:01`.

@@ -9,13 +9,12 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use devices::virtio::block::Backend;
-use devices::virtio::net::Link;
 use kvm_ioctls::Kvm;
 use spec::ids::{InstanceId, InterfaceId, VolumeId, VpcId};
-use spec::machine::{Disk, Mac, Machine, Nic, Run};
+use spec::machine::{Device, Disk, Mac, Machine, Nic, Run};
 
-use crate::backend::{DiskFile, DiskFileError, Tap, TapError};
+use crate::attachments::{Attached, Attachments, PlaceError};
+use crate::backend::{DiskFile, DiskFileError, Removable, Tap, TapError};
 use crate::launch::{Held, LaunchError, Outside, check};
 
 /// How it is used.
@@ -33,6 +32,7 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
   --memory MIB      memory (default: 512)
   --disk FILE[,ro]  a raw disk, read-only with `,ro`; the first is the root disk (repeatable)
   --tap NAME:MAC    a network interface on this TAP (repeatable)
+  --ports N         PCIe root ports, for devices that come and go (default: 0)
   --instance ID     whose machine it says that it is
   --control PATH    listen there for control connections
 
@@ -49,6 +49,7 @@ pub(crate) struct Arguments {
     memory_mib: Option<u32>,
     disks: Vec<(PathBuf, bool)>,
     taps: Vec<(String, Mac)>,
+    ports: u8,
     instance: Option<InstanceId>,
     control: Option<PathBuf>,
 }
@@ -74,6 +75,8 @@ pub(crate) enum ByHandError {
     Listen(PathBuf, #[source] std::io::Error),
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
 }
 
 /// Reads what was typed.
@@ -82,7 +85,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
     let mut arguments = arguments.into_iter();
     while let Some(option) = arguments.next() {
         let option = option.to_string_lossy().into_owned();
-        let known = ["kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "instance", "control"];
+        let known =
+            ["kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "instance", "control"];
         let Some(name) = option.strip_prefix("--").filter(|name| known.contains(name)) else {
             return Err(ByHandError::Option(option));
         };
@@ -103,6 +107,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
                 let (tap, mac) = text.split_once(':').ok_or_else(bad)?;
                 parsed.taps.push((tap.to_owned(), mac.parse().map_err(|_| bad())?));
             }
+            "ports" => parsed.ports = text.parse().map_err(|_| bad())?,
             "instance" => parsed.instance = Some(text.parse().map_err(|_| bad())?),
             _ => parsed.control = Some(value.into()),
         }
@@ -115,29 +120,38 @@ pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError>
     let machine = describe(&arguments);
     let kvm = Kvm::new().map_err(LaunchError::Kvm)?;
     check(&kvm, &machine)?;
-    let disk = |(path, read_only): &(PathBuf, bool)| {
-        let file = File::options().read(true).write(!read_only).open(path);
-        let disk = file.map_err(|error| ByHandError::Open(path.clone(), error)).map(DiskFile::new)?;
-        disk.map(|disk| Arc::new(disk) as Arc<dyn Backend>)
-            .map_err(|error| ByHandError::Disk(path.clone(), error))
-    };
-    let link = |(name, _): &(String, Mac)| {
-        let tap = Tap::open(name).map_err(|error| ByHandError::Tap(name.clone(), error))?;
-        Ok(Arc::new(tap) as Arc<dyn Link>)
-    };
+    let (mut paths, mut taps) = (arguments.disks.iter(), arguments.taps.iter());
+    // Devices and what was typed for them are in the same order, each kind by itself.
+    let attachments = Attachments::new(&machine, |device| match device {
+        Device::Disk(disk) => open_disk(disk, paths.next()),
+        Device::Nic(nic) => open_tap(nic, taps.next()),
+    })?;
     let held = Held {
         machine,
         kvm,
         kernel: open_file(&arguments.kernel)?,
         initrd: arguments.initrd.as_deref().map(open_file).transpose()?,
-        disks: arguments.disks.iter().map(disk).collect::<Result<_, _>>()?,
-        links: arguments.taps.iter().map(link).collect::<Result<_, ByHandError>>()?,
+        attachments,
         _lock: None,
         command_line: arguments.command_line.unwrap_or_else(|| "console=ttyS0".to_owned()),
     };
     let listen = |path: PathBuf| UnixListener::bind(&path).map_err(|error| ByHandError::Listen(path, error));
     let control = arguments.control.map(listen).transpose()?;
     Ok((held, Outside { control, standard_console: true, ..Outside::default() }))
+}
+
+fn open_disk(disk: &Disk, typed: Option<&(PathBuf, bool)>) -> Result<Attached, ByHandError> {
+    let path = typed.map(|(path, _)| path.clone()).unwrap_or_default();
+    let file = File::options().read(true).write(!disk.read_only).open(&path);
+    let file = file.map_err(|error| ByHandError::Open(path.clone(), error))?;
+    let store = DiskFile::new(file).map_err(|error| ByHandError::Disk(path, error))?;
+    Ok(Attached::Disk(disk.clone(), Arc::new(Removable::new(Box::new(store)))))
+}
+
+fn open_tap(nic: &Nic, typed: Option<&(String, Mac)>) -> Result<Attached, ByHandError> {
+    let name = typed.map(|(name, _)| name.clone()).unwrap_or_default();
+    let tap = Tap::open(&name).map_err(|error| ByHandError::Tap(name, error))?;
+    Ok(Attached::Nic(nic.clone(), Arc::new(Removable::new(Box::new(tap)))))
 }
 
 fn open_file(path: &Path) -> Result<File, ByHandError> {
@@ -152,6 +166,8 @@ fn describe(arguments: &Arguments) -> Machine {
     };
     let nic = |(number, (_, mac)): (u64, &(String, Mac))| Nic {
         interface: InterfaceId::from_random(number),
+        // More than there are places for is refused, however many.
+        index: u8::try_from(number - 1).unwrap_or(u8::MAX),
         vpc: VpcId::from_random(1),
         mac: *mac,
         mtu: 1500,
@@ -165,6 +181,7 @@ fn describe(arguments: &Arguments) -> Machine {
         memory_mib: arguments.memory_mib.unwrap_or(512),
         disks: (1..).zip(&arguments.disks).map(disk).collect(),
         nics: (1..).zip(&arguments.taps).map(nic).collect(),
+        ports: arguments.ports,
         reboots: 0,
     }
 }

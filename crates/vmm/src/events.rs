@@ -19,6 +19,8 @@ pub(crate) enum Event {
     ConsoleOutput,
     /// The guest took all console input there was.
     ConsoleDrained,
+    /// There may be something to do about devices that come and go.
+    Devices,
 }
 
 /// What a guest did.

@@ -10,16 +10,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
-use devices::pci::slots;
-use devices::virtio::block::Backend;
-use devices::virtio::net::Link;
 use kvm_ioctls::Kvm;
 use spec::ids::{InterfaceId, VolumeId};
-use spec::machine::{Launch, Machine, descriptors as names};
+use spec::machine::{Device, Launch, Machine, descriptors as names};
 use volume::{Access, Parts, Volume};
 
 use crate::arch;
-use crate::backend::{Tap, TapError, VolumeDisk};
+use crate::attachments::{Attached, Attachments, PlaceError};
+use crate::backend::{Removable, Tap, TapError, VolumeDisk};
 use crate::descriptors::{Descriptors, InheritError, take_kvm};
 
 /// The version of KVM's interface, the only one there ever was.
@@ -36,10 +34,8 @@ pub(crate) struct Held {
     pub(crate) kvm: Kvm,
     pub(crate) kernel: File,
     pub(crate) initrd: Option<File>,
-    /// As many as the spec has disks, in the same order.
-    pub(crate) disks: Vec<Arc<dyn Backend>>,
-    /// As many as the spec has NICs, in the same order.
-    pub(crate) links: Vec<Arc<dyn Link>>,
+    /// Disks and network interfaces, those of the spec and those that came later.
+    pub(crate) attachments: Attachments,
     /// Locked by the launcher; whoever finds it locked knows that we live. Only held, until the process ends.
     pub(crate) _lock: Option<OwnedFd>,
 }
@@ -68,12 +64,8 @@ pub(crate) enum LaunchError {
     Vcpus(u8, usize),
     #[error("The machine has {0} MiB of memory, and needs at least {LEAST_MEMORY_MIB}")]
     Memory(u32),
-    #[error("The machine has {0} disks, and there are slots for {max}", max = slots::DISKS)]
-    Disks(usize),
-    #[error("The machine has {0} network interfaces, and there are slots for {max}", max = slots::NICS)]
-    Nics(usize),
-    #[error("The disk {0} is named twice")]
-    Twice(VolumeId),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     #[error("Cannot open the disk {0}")]
     Volume(VolumeId, #[source] volume::OpenError),
     #[error("Cannot use the TAP of the network interface {0}")]
@@ -101,17 +93,24 @@ pub(crate) fn inherit(
     outside.ring = Some(left.take(names::CONSOLE_RING)?);
     let kvm = take_kvm(left.take(names::KVM)?);
     check(&kvm, &launch.machine)?;
-    let disks =
-        launch.machine.disks.iter().map(|disk| open_volume(&mut left, disk)).collect::<Result<_, _>>()?;
-    let link = |nic: &spec::machine::Nic| {
-        let file = left.take(&names::tap(nic.interface))?;
-        let tap = Tap::new(file).map_err(|error| LaunchError::Tap(nic.interface, error))?;
-        Ok(Arc::new(tap) as Arc<dyn Link>)
-    };
-    let links = launch.machine.nics.iter().map(link).collect::<Result<_, LaunchError>>()?;
+    let attachments = Attachments::new(&launch.machine, |device| open_device(&mut left, device))?;
     let (kernel, initrd) = (left.take(names::KERNEL)?, left.find(names::INITRD));
     let Launch { machine, command_line } = launch;
-    Ok((Held { machine, command_line, kvm, kernel, initrd, disks, links, _lock: Some(lock) }, outside))
+    Ok((Held { machine, command_line, kvm, kernel, initrd, attachments, _lock: Some(lock) }, outside))
+}
+
+/// Opens what stands behind a device from the descriptors that were given for it.
+pub(crate) fn open_device(given: &mut Descriptors, device: &Device) -> Result<Attached, LaunchError> {
+    match device {
+        Device::Disk(disk) => {
+            Ok(Attached::Disk(disk.clone(), Arc::new(Removable::new(Box::new(open_volume(given, disk)?)))))
+        }
+        Device::Nic(nic) => {
+            let file = given.take(&names::tap(nic.interface))?;
+            let tap = Tap::new(file).map_err(|error| LaunchError::Tap(nic.interface, error))?;
+            Ok(Attached::Nic(nic.clone(), Arc::new(Removable::new(Box::new(tap)))))
+        }
+    }
 }
 
 fn read_spec(file: &File) -> Result<Launch, LaunchError> {
@@ -120,14 +119,14 @@ fn read_spec(file: &File) -> Result<Launch, LaunchError> {
     serde_json::from_slice(&json).map_err(LaunchError::Spec)
 }
 
-fn open_volume(left: &mut Descriptors, disk: &spec::machine::Disk) -> Result<Arc<dyn Backend>, LaunchError> {
+fn open_volume(given: &mut Descriptors, disk: &spec::machine::Disk) -> Result<VolumeDisk, LaunchError> {
     let id = disk.volume;
     let access = if disk.read_only { Access::Read } else { Access::Write };
-    let parts = Parts::from_named(|part| left.find(&names::volume(id, part)));
+    let parts = Parts::from_named(|part| given.find(&names::volume(id, part)));
     let volume = parts
         .and_then(|parts| Volume::open(parts, access))
         .map_err(|error| LaunchError::Volume(id, error))?;
-    Ok(Arc::new(VolumeDisk(volume)))
+    Ok(VolumeDisk(volume))
 }
 
 /// Refuses a machine that cannot be, before anything is built.
@@ -143,15 +142,5 @@ pub(crate) fn check(kvm: &Kvm, machine: &Machine) -> Result<(), LaunchError> {
     if machine.memory_mib < LEAST_MEMORY_MIB {
         return Err(LaunchError::Memory(machine.memory_mib));
     }
-    if machine.disks.len() > slots::DISKS {
-        return Err(LaunchError::Disks(machine.disks.len()));
-    }
-    if machine.nics.len() > slots::NICS {
-        return Err(LaunchError::Nics(machine.nics.len()));
-    }
-    let twice = |at: usize| machine.disks[..at].iter().any(|other| other.volume == machine.disks[at].volume);
-    match (0..machine.disks.len()).find(|at| twice(*at)) {
-        Some(at) => Err(LaunchError::Twice(machine.disks[at].volume)),
-        None => Ok(()),
-    }
+    Ok(())
 }

@@ -51,10 +51,10 @@ pub(crate) struct Lifecycle {
 
 impl Lifecycle {
     pub(crate) fn new(run: Run, reboots: u64) -> Self {
-        let status = Status { run, reboots, resets: 0, powering_off: false, panicked: false };
-        Self { status, asked: Asked::Nothing, press_at: None }
+        Self { status: Status::new(run, reboots), asked: Asked::Nothing, press_at: None }
     }
 
+    /// How the machine's life is; its devices are not known here.
     pub(crate) fn status(&self) -> &Status {
         &self.status
     }

@@ -1,4 +1,4 @@
-//! A machine, assembled: the one place where a device is added.
+//! A machine, assembled.
 //!
 //! Built from what is held, run until it is dropped. Dropping ends its threads, vCPUs first, then the
 //! devices', and gives its memory back; nothing of it is left for the next one.
@@ -6,26 +6,19 @@
 use std::io;
 use std::sync::Arc;
 
-use devices::bus::{BadRange, Bus};
+use devices::bus::Bus;
 use devices::memory::Memory;
-use devices::pci::{BUS_BYTES, HostBridge, NoRoom, Root, SlotTaken, slots};
-use devices::virtio::block::Block;
-use devices::virtio::device::Device;
-use devices::virtio::net::Net;
-use devices::virtio::pci::{Function, MEMORY_BYTES};
-use devices::virtio::rng::Rng;
 use kvm_ioctls::VmFd;
 use spec::control::EndReason;
 
-use crate::arch::memory_map::{ECAM, LAST_BUS, PCI_WINDOW, ram};
+use crate::arch::memory_map::ram;
 use crate::arch::{self, Processors, TablesError};
-use crate::backend::KernelEntropy;
 use crate::boot::kernel::{self, LoadError};
 use crate::console::Output;
 use crate::events::Events;
-use crate::interrupts::Kvm;
 use crate::launch::Held;
 use crate::memory::{self, MemoryError};
+use crate::pci::{Pci, PciError};
 use crate::platform::{Platform, PlatformError};
 use crate::timeline;
 use crate::vcpu::{Buses, Vcpus};
@@ -35,6 +28,8 @@ pub(crate) struct Machine {
     _vcpus: Vcpus,
     /// Serial port and power button.
     pub(crate) platform: Platform,
+    /// What sits on PCI.
+    pub(crate) pci: Pci,
     _buses: Arc<Buses>,
     _vm: Arc<VmFd>,
     _memory: Memory,
@@ -55,16 +50,8 @@ pub(crate) enum BuildError {
     Tables(#[from] TablesError),
     #[error("Cannot make the machine's fixed devices")]
     Platform(#[from] PlatformError),
-    #[error("Two devices share an address")]
-    Overlap(#[from] BadRange),
     #[error(transparent)]
-    Slot(#[from] SlotTaken),
-    #[error("There is no slot for the {0} with index {1}")]
-    NoSlot(&'static str, usize),
-    #[error(transparent)]
-    NoRoom(#[from] NoRoom),
-    #[error("Cannot start the device in slot {0:#x}")]
-    Device(u8, #[source] io::Error),
+    Pci(#[from] PciError),
     #[error("Cannot start the vCPUs")]
     Vcpus(#[source] io::Error),
 }
@@ -73,9 +60,7 @@ impl BuildError {
     /// Whose fault it is: the spec's and its files', or the host's.
     pub(crate) fn reason(&self) -> EndReason {
         match self {
-            Self::Load(_) | Self::Tables(_) | Self::TooMuchMemory(..) | Self::NoSlot(..) => {
-                EndReason::Unbuildable
-            }
+            Self::Load(_) | Self::Tables(_) | Self::TooMuchMemory(..) => EndReason::Unbuildable,
             _ => EndReason::Failed,
         }
     }
@@ -100,7 +85,7 @@ impl Machine {
 
         let mut buses = Buses { ports: Bus::default(), memory: Bus::default() };
         let platform = Platform::new(&vm, &mut buses, output, events)?;
-        add_pci(held, &vm, &memory, &mut buses)?;
+        let pci = Pci::new(&vm, &memory, &held.attachments, &mut buses, events)?;
         timeline::mark("devices made");
 
         let loaded = kernel::load(&memory, &held.kernel, held.initrd.as_ref())?;
@@ -115,7 +100,7 @@ impl Machine {
         let buses = Arc::new(buses);
         let vcpus = Vcpus::start(vcpus, &buses, events).map_err(BuildError::Vcpus)?;
         timeline::mark("vCPUs running");
-        Ok(Self { _vcpus: vcpus, platform, _buses: buses, _vm: vm, _memory: memory })
+        Ok(Self { _vcpus: vcpus, platform, pci, _buses: buses, _vm: vm, _memory: memory })
     }
 }
 
@@ -128,32 +113,4 @@ fn guest_memory(held: &Held, vm: &VmFd, processors: &Processors) -> Result<Memor
     let memory = memory::map(&ranges)?;
     memory::register(vm, &memory)?;
     Ok(memory)
-}
-
-/// Bus 0 with everything in it; see [`slots`] for who sits where and why.
-fn add_pci(held: &Held, vm: &Arc<VmFd>, memory: &Memory, buses: &mut Buses) -> Result<(), BuildError> {
-    let kvm = Arc::new(Kvm(vm.clone()));
-    let mut root = Root::new(PCI_WINDOW, ECAM);
-    root.insert(slots::HOST_BRIDGE, Arc::new(HostBridge::default()))?;
-    let mut add = |slot, device: Box<dyn Device>| {
-        let base = root.place(MEMORY_BYTES)?;
-        let function =
-            Function::new(device, Root::requester(slot), base, memory.clone(), kvm.clone(), kvm.clone())
-                .map_err(|error| BuildError::Device(slot, error))?;
-        Ok::<_, BuildError>(root.insert(slot, Arc::new(function))?)
-    };
-    add(slots::ENTROPY, Box::new(Rng(KernelEntropy)))?;
-    for (index, (disk, backend)) in held.machine.disks.iter().zip(&held.disks).enumerate() {
-        let slot = slots::disk(index).ok_or(BuildError::NoSlot("disk", index))?;
-        add(slot, Box::new(Block::new(backend.clone(), &disk.serial(), disk.read_only)))?;
-    }
-    for (index, (nic, link)) in held.machine.nics.iter().zip(&held.links).enumerate() {
-        let slot = slots::nic(index).ok_or(BuildError::NoSlot("network interface", index))?;
-        add(slot, Box::new(Net::new(link.clone(), nic.mac.0, nic.mtu)))?;
-    }
-    let (ecam, window) = root.finish();
-    arch::add_config_ports(buses, &ecam)?;
-    buses.memory.insert(u64::from(ECAM), BUS_BYTES * (u64::from(LAST_BUS) + 1), ecam)?;
-    buses.memory.insert(u64::from(PCI_WINDOW), u64::from(ECAM - PCI_WINDOW), window)?;
-    Ok(())
 }

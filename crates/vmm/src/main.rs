@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! read the spec       launch.rs, by_hand.rs, descriptors.rs    everything needed, as open files
-//! lock the doors      sandbox.rs                               nothing more can be got
-//! build the machine   machine.rs, boot/, arch/, memory.rs      memory, devices, kernel, tables, vCPUs
+//! lock the doors      sandbox.rs                               nothing more can be got, only be handed over
+//! build the machine   machine.rs, boot/, arch/, memory.rs      memory, kernel, tables, vCPUs
+//!                     pci.rs, attachments.rs                   devices, and where each sits
 //! run                 supervisor.rs, lifecycle.rs, vcpu.rs     one thread decides, the others work
+//!                     hotplug.rs, leaving.rs                   devices come and go
 //! say why it ended    exit.rs
 //! ```
 
 mod arch;
+mod attachments;
 mod backend;
 mod boot;
 mod by_hand;
@@ -17,11 +20,14 @@ mod control;
 mod descriptors;
 mod events;
 mod exit;
+mod hotplug;
 mod interrupts;
 mod launch;
+mod leaving;
 mod lifecycle;
 mod machine;
 mod memory;
+mod pci;
 mod platform;
 mod poll;
 mod sandbox;
@@ -51,7 +57,7 @@ fn main() -> ExitCode {
                 exit::record_in(machine.run, outside.ending.take());
             };
             match launch::inherit(&names, learned) {
-                Ok((held, outside)) => run(&held, outside),
+                Ok((held, outside)) => run(held, outside),
                 Err(error) => end(EndReason::Unbuildable, &chain(&error)),
             }
         }
@@ -76,22 +82,22 @@ fn by_hand() -> ExitCode {
     match by_hand::open(arguments) {
         Ok((held, outside)) => {
             let _terminal = Terminal::lend();
-            run(&held, outside)
+            run(held, outside)
         }
         Err(error) => end(EndReason::Unbuildable, &chain(&error)),
     }
 }
 
 /// Runs a machine to its end.
-fn run(held: &Held, outside: Outside) -> ExitCode {
+fn run(mut held: Held, outside: Outside) -> ExitCode {
     timeline::mark("everything opened");
     if let Err(error) = sandbox::lock_the_doors() {
         return end(EndReason::Failed, &chain(&error));
     }
     timeline::mark("doors locked");
-    match Supervisor::new(held, outside) {
+    match Supervisor::new(&held, outside) {
         Ok(supervisor) => {
-            let (reason, message) = supervisor.run(held);
+            let (reason, message) = supervisor.run(&mut held);
             end(reason, &message)
         }
         Err(error) => end(EndReason::Failed, &format!("Cannot watch over a machine: {error}")),

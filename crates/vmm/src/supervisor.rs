@@ -7,12 +7,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use spec::control::{EndReason, Status};
+use spec::control::{Answer, EndReason, Request, Status};
+use spec::machine::DeviceId;
 
 use crate::console::Console;
 use crate::control::Control;
+use crate::descriptors::Descriptors;
 use crate::events::{Event, Events};
 use crate::exit::chain;
+use crate::hotplug::{self, HotplugError};
 use crate::launch::{Held, Outside};
 use crate::lifecycle::{Lifecycle, Next};
 use crate::machine::Machine;
@@ -44,15 +47,16 @@ impl Supervisor {
     }
 
     /// Runs the machine, as often as it is built anew, to its end: why, and a sentence.
-    pub(crate) fn run(mut self, held: &Held) -> (EndReason, String) {
+    pub(crate) fn run(mut self, held: &mut Held) -> (EndReason, String) {
         loop {
-            let machine = match Machine::start(held, self.console.output(), &self.events) {
+            let mut machine = match Machine::start(held, self.console.output(), &self.events) {
                 Ok(machine) => machine,
                 Err(error) => return (error.reason(), chain(&error)),
             };
-            let next = self.watch(&machine);
+            let next = self.watch(&mut machine, held);
             timeline::mark("machine ran");
             drop(machine);
+            hotplug::let_go(&mut held.attachments, &self.events);
             timeline::mark("machine taken apart");
             // What it said after its end is about a machine that is no more; only what it printed still
             // counts.
@@ -73,23 +77,28 @@ impl Supervisor {
     }
 
     /// Watches a machine until it is to be taken apart.
-    fn watch(&mut self, machine: &Machine) -> io::Result<Next> {
+    fn watch(&mut self, machine: &mut Machine, held: &mut Held) -> io::Result<Next> {
         loop {
-            if self.told != *self.life.status() {
-                self.told = self.life.status().clone();
-                self.control.tell_all(&self.told);
+            let now = Instant::now();
+            let devices_due = hotplug::tend(&mut machine.pci, &mut held.attachments, &self.events, now);
+            let status = status_of(&self.life, held);
+            if self.told != status {
+                self.control.tell_all(&status);
+                self.told = status;
             }
             let mut poll = Poll::default();
             poll.add(self.events.wake(), true, false);
             self.console.wait(&mut poll);
             self.control.wait(&mut poll);
-            poll.wait(self.console.due().into_iter().chain(self.life.due()).min())?;
+            let dues = [self.console.due(), self.life.due(), devices_due];
+            poll.wait(dues.into_iter().flatten().min())?;
 
             let receive = |typed: &[u8]| machine.platform.serial.receive(typed);
             for event in self.events.take() {
                 match event {
                     Event::ConsoleOutput => self.console.gather(),
                     Event::ConsoleDrained => self.console.feed(receive),
+                    Event::Devices => {} // they are looked after in every round
                     Event::Guest(did) => match self.life.guest(did) {
                         Next::Run | Next::Press => {}
                         next => return Ok(next),
@@ -97,10 +106,13 @@ impl Supervisor {
                 }
             }
             self.console.serve(&poll, receive);
-            let life = &mut self.life;
-            self.control.serve(&poll, |request| {
+            let (life, events) = (&mut self.life, &self.events);
+            self.control.serve(&poll, |request, descriptors| {
                 life.ask(&request, Instant::now());
-                life.status().clone()
+                match ask_of_devices(machine, held, events, &request, descriptors) {
+                    Ok(()) => Answer::Status(status_of(life, held)),
+                    Err(error) => Answer::Refused { refused: chain(&error) },
+                }
             });
             match self.life.tick(Instant::now()) {
                 Next::Run => {}
@@ -108,5 +120,31 @@ impl Supervisor {
                 next => return Ok(next),
             }
         }
+    }
+}
+
+/// How the machine is.
+fn status_of(life: &Lifecycle, held: &Held) -> Status {
+    let mut status = life.status().clone();
+    held.attachments.describe(&mut status);
+    status
+}
+
+/// Does what is asked about devices.
+fn ask_of_devices(
+    machine: &mut Machine,
+    held: &mut Held,
+    events: &Arc<Events>,
+    request: &Request,
+    descriptors: Descriptors,
+) -> Result<(), HotplugError> {
+    let (pci, attachments) = (&mut machine.pci, &mut held.attachments);
+    match request {
+        Request::Attach { device, .. } => hotplug::attach(pci, attachments, device, descriptors),
+        Request::Detach { device, force } => hotplug::detach(attachments, *device, *force, events),
+        Request::Resize { volume, bytes } => {
+            hotplug::resize(pci, attachments, DeviceId::Disk(*volume), *bytes)
+        }
+        Request::Status | Request::PowerOff | Request::Reboot { .. } => Ok(()),
     }
 }

@@ -148,13 +148,7 @@ impl Cloud {
                 host.images.remove(id);
             }
             Step::StartMachine(machine) => {
-                let status = Status {
-                    run: machine.run,
-                    reboots: machine.reboots,
-                    resets: 0,
-                    powering_off: false,
-                    panicked: false,
-                };
+                let status = Status::new(machine.run, machine.reboots);
                 let state = MachineState::Running { run: Some(machine.run), status: Some(status) };
                 host.machines.insert(machine.instance, state);
             }

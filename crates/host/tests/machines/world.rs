@@ -136,6 +136,7 @@ pub(crate) fn machine(attempt: u32) -> Machine {
         memory_mib: 64,
         disks: vec![Disk { volume: VOLUME, read_only: false }],
         nics: Vec::new(),
+        ports: 2,
         reboots: 0,
     }
 }

@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::memory::Piece;
 use devices::virtio::block::{Backend, SECTOR};
 
+use super::Store;
 use super::pieces::Vectors;
 
 /// Why a file is no disk.
@@ -22,17 +24,17 @@ pub(crate) enum DiskFileError {
 /// The disk.
 pub(crate) struct DiskFile {
     file: File,
-    size: u64,
+    size: AtomicU64,
 }
 
 impl DiskFile {
-    /// A file or block device as it is now; what is appended later is not seen.
+    /// A file or block device as it is now; what others append later is not seen.
     pub(crate) fn new(file: File) -> Result<Self, DiskFileError> {
         let size = io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(DiskFileError::Size)?;
         if size == 0 || !size.is_multiple_of(SECTOR) {
             return Err(DiskFileError::Sectors(size));
         }
-        Ok(Self { file, size })
+        Ok(Self { file, size: AtomicU64::new(size) })
     }
 
     /// Repeats a system call until all pieces are done. The call is given descriptor, vectors, their
@@ -75,7 +77,7 @@ impl DiskFile {
 
 impl Backend for DiskFile {
     fn size(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Acquire)
     }
 
     fn read(&self, offset: u64, into: &[Piece<'_>]) -> io::Result<()> {
@@ -104,6 +106,19 @@ impl Backend for DiskFile {
         }
         let how = if release { libc::FALLOC_FL_PUNCH_HOLE } else { libc::FALLOC_FL_ZERO_RANGE };
         self.allocate(how | libc::FALLOC_FL_KEEP_SIZE, offset, len)
+    }
+}
+
+impl Store for DiskFile {
+    fn grow(&self, bytes: u64) -> io::Result<()> {
+        if bytes > self.size() {
+            if !bytes.is_multiple_of(SECTOR) {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, DiskFileError::Sectors(bytes)));
+            }
+            self.file.set_len(bytes)?;
+            self.size.store(bytes, Ordering::Release);
+        }
+        Ok(())
     }
 }
 

@@ -4,10 +4,12 @@
 mod entropy;
 mod file;
 mod pieces;
+mod removable;
 mod tap;
 mod volume;
 
 pub(crate) use entropy::KernelEntropy;
 pub(crate) use file::{DiskFile, DiskFileError};
+pub(crate) use removable::{Removable, Store};
 pub(crate) use tap::{Tap, TapError};
 pub(crate) use volume::VolumeDisk;

@@ -6,6 +6,7 @@ use devices::memory::Piece;
 use devices::virtio::block::Backend;
 use volume::Volume;
 
+use super::Store;
 use super::pieces::{to_fill, to_write};
 
 /// The disk.
@@ -35,5 +36,11 @@ impl Backend for VolumeDisk {
     fn write_zeroes(&self, offset: u64, len: u64, _release: bool) -> io::Result<()> {
         // A volume gives the room back in any case: a sparse file holds zeros as a hole.
         self.0.write_zeroes(offset..offset.saturating_add(len))
+    }
+}
+
+impl Store for VolumeDisk {
+    fn grow(&self, bytes: u64) -> io::Result<()> {
+        self.0.grow(bytes)
     }
 }

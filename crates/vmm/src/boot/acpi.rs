@@ -39,9 +39,10 @@ const REVISION: u32 = 1;
 const NO_VGA: u16 = 1 << 2;
 const NO_CMOS_CLOCK: u16 = 1 << 5;
 
-/// What `_OSC` grants of what a kernel asks for (PCI Firmware 3.3, 4.5.1): native hotplug, power
-/// management events, and the PCI Express capability's structure.
-const OSC_GRANTED: u32 = 1 << 0 | 1 << 2 | 1 << 4;
+/// What `_OSC` grants of what a kernel asks for (PCI Firmware 3.3, 4.5.1): native hotplug, and the PCI Express
+/// capability's structure. No power management events: nothing here sleeps, and each port would look out for
+/// them.
+const OSC_GRANTED: u32 = 1 << 0 | 1 << 4;
 
 /// All tables for so many vCPUs, to lie at [`ACPI`], the RSDP first.
 pub(crate) fn tables(vcpus: u8) -> Vec<u8> {

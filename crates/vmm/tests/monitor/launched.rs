@@ -43,6 +43,7 @@ impl Launcher {
             memory_mib: 64,
             disks: vec![Disk { volume: volume(), read_only: false }],
             nics: Vec::new(),
+            ports: 2,
             reboots: 0,
         };
         let launch = Launch { machine, command_line: "console=ttyS0".to_owned() };

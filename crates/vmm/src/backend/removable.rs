@@ -1,0 +1,180 @@
+//! What stands behind a device that can be taken away from it while it works.
+//!
+//! A device's thread uses its backing call by call. Taking it away waits for the calls under way and fails the
+//! later ones, so that a volume is unlocked and a TAP free for others though the guest, or a thread of
+//! ours, has not let go of the device yet.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use devices::memory::Piece;
+use devices::virtio::block::Backend;
+use devices::virtio::net::{Link, Offloads};
+
+use super::Tap;
+
+/// A disk's bytes, and what the monitor itself does with them.
+pub(crate) trait Store: Backend {
+    /// Makes it larger, to so many bytes; never smaller.
+    fn grow(&self, bytes: u64) -> io::Result<()>;
+}
+
+/// A backing, until it is taken away.
+pub(crate) struct Removable<T: ?Sized> {
+    backing: RwLock<Option<Box<T>>>,
+    closed: AtomicBool,
+}
+
+impl<T: ?Sized> Removable<T> {
+    pub(crate) fn new(backing: Box<T>) -> Self {
+        Self { backing: RwLock::new(Some(backing)), closed: AtomicBool::new(false) }
+    }
+
+    /// Whether it was taken away and is closed: others may have it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Takes it away as soon as nobody is using it, does the last thing with it, and closes it.
+    fn close_after<R>(&self, last: impl FnOnce(&T) -> R) -> Option<R> {
+        let backing = self.backing.write().unwrap_or_else(PoisonError::into_inner).take()?;
+        let result = last(&backing);
+        drop(backing);
+        self.closed.store(true, Ordering::Release);
+        Some(result)
+    }
+
+    fn with<R>(&self, call: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
+        let backing = self.backing.read().unwrap_or_else(PoisonError::into_inner);
+        backing.as_deref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), call)
+    }
+}
+
+impl Removable<dyn Store> {
+    /// Closes it, with all that the guest was told to be written on stable storage.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.close_after(|store| store.flush()).unwrap_or(Ok(()))
+    }
+
+    /// Makes it larger.
+    pub(crate) fn grow(&self, bytes: u64) -> io::Result<()> {
+        self.with(|store| store.grow(bytes))
+    }
+}
+
+impl Backend for Removable<dyn Store> {
+    /// A disk that is gone has no sector, so that no request gets further than that.
+    fn size(&self) -> u64 {
+        self.with(|store| Ok(store.size())).unwrap_or_default()
+    }
+
+    fn read(&self, offset: u64, into: &[Piece<'_>]) -> io::Result<()> {
+        self.with(|store| store.read(offset, into))
+    }
+
+    fn write(&self, offset: u64, from: &[Piece<'_>]) -> io::Result<()> {
+        self.with(|store| store.write(offset, from))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.with(|store| store.flush())
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.with(|store| store.discard(offset, len))
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, release: bool) -> io::Result<()> {
+        self.with(|store| store.write_zeroes(offset, len, release))
+    }
+}
+
+impl Removable<Tap> {
+    /// Closes it.
+    pub(crate) fn close(&self) {
+        self.close_after(|_| ());
+    }
+}
+
+impl Link for Removable<Tap> {
+    fn event(&self) -> RawFd {
+        self.with(|tap| Ok(tap.event())).unwrap_or(-1)
+    }
+
+    fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize> {
+        self.with(|tap| tap.receive(into))
+    }
+
+    fn send(&self, from: &[Piece<'_>]) -> io::Result<()> {
+        self.with(|tap| tap.send(from))
+    }
+
+    fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
+        self.with(|tap| tap.set_offloads(offloads))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Answers a flush when it is told to.
+    struct Slow {
+        begun: Sender<()>,
+        go_on: std::sync::Mutex<Receiver<()>>,
+    }
+
+    impl Backend for Slow {
+        fn size(&self) -> u64 {
+            4096
+        }
+        fn read(&self, _offset: u64, _into: &[Piece<'_>]) -> io::Result<()> {
+            Ok(())
+        }
+        fn write(&self, _offset: u64, _from: &[Piece<'_>]) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            self.begun.send(()).map_err(io::Error::other)?;
+            self.go_on.lock().unwrap().recv().map_err(io::Error::other)
+        }
+        fn discard(&self, _offset: u64, _len: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_zeroes(&self, _offset: u64, _len: u64, _release: bool) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Store for Slow {
+        fn grow(&self, _bytes: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn closing_waits_for_what_is_under_way_and_flushes() {
+        let ((begun, begins), (goes, go_on)) = (channel(), channel());
+        let slow = Slow { begun, go_on: std::sync::Mutex::new(go_on) };
+        let store: Arc<Removable<dyn Store>> = Arc::new(Removable::new(Box::new(slow)));
+        assert!(store.read(0, &[]).is_ok() && store.size() == 4096);
+        let (worker, closer) = (store.clone(), store.clone());
+        let worker = std::thread::spawn(move || worker.flush());
+        begins.recv().unwrap();
+        let closer = std::thread::spawn(move || closer.close());
+        goes.send(()).unwrap();
+        worker.join().unwrap().unwrap();
+        begins.recv().unwrap(); // the close's own flush
+        assert!(!store.is_closed() && store.size() == 0);
+        goes.send(()).unwrap();
+        closer.join().unwrap().unwrap();
+        assert!(store.is_closed());
+        assert_eq!(store.read(0, &[]).unwrap_err().kind(), io::ErrorKind::NotConnected);
+        assert!(store.close().is_ok());
+    }
+}
