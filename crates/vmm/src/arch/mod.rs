@@ -9,7 +9,7 @@
 //! - `platform_bus`, `serial`: where its devices at fixed addresses answer, and which serial port it has;
 //!   `add_config_ports`: whether PCI has another way in than ECAM;
 //! - `load_kernel`, `Entry`: which kernels it boots, and how they are entered;
-//! - `write_tables`: what a kernel finds all this by;
+//! - `write_tables`: what a kernel finds all this by; `acpi`: its part in the ACPI tables;
 //! - `begin`: the first vCPU at a kernel's entry;
 //! - `instruction_address`: where in its code a vCPU is, for a sentence about a crash.
 

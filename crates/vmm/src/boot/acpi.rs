@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! RSDP ─▶ XSDT ─┬▶ FADT ─▶ DSDT   fixed facts: reset and sleep registers; devices, as code
-//!               ├▶ MADT           vCPUs and the I/O APIC
-//!               └▶ MCFG           where PCI's configuration space is
+//!               ├▶ MCFG           where PCI's configuration space is
+//!               └▶ MADT, …        vCPUs, interrupt controller and timers: the architecture's
 //! ```
+//!
+//! The same on all architectures, but for what [`arch::acpi`] says: where registers are, how vCPUs and their
+//! interrupts are described.
 //!
 //! Linux uses PCI's ECAM only where MCFG names it *and* a motherboard device reserves it, and takes over
 //! hotplug only where `_OSC` grants it; both cost days to find out.
@@ -12,32 +15,24 @@
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     self, AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Equal, Field,
-    FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, IO, If, Interrupt, Memory32Fixed, Method,
-    Name, NotEqual, Notify, ONE, OpRegion, OpRegionSpace, Or, Package, Path, ResourceTemplate, Return, Scope,
-    Store, Uuid, ZERO,
+    FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, If, Interrupt, Memory32Fixed, Method, Name,
+    NotEqual, Notify, ONE, OpRegion, Or, Package, Path, ResourceTemplate, Return, Scope, Store, Uuid, ZERO,
 };
 use acpi_tables::fadt::{FADTBuilder, Flags};
-use acpi_tables::gas::{AccessSize, AddressSpace as Space, GAS};
-use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::gas::{AccessSize, GAS};
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use devices::power;
 
-use crate::arch::memory_map::{
-    ACPI, ECAM, ECAM_BYTES, IO_APIC, LAST_BUS, LOCAL_APIC, PANIC, PCI_WINDOW, POWER, POWER_GSI, SERIAL,
-    SERIAL_GSI,
-};
+use crate::arch;
+use crate::arch::memory_map::{ACPI, ECAM, ECAM_BYTES, LAST_BUS, PANIC, PCI_WINDOW, POWER, POWER_GSI};
 
-const OEM: [u8; 6] = *b"CUMULT";
-const TABLE: [u8; 8] = *b"CUMULET ";
-const REVISION: u32 = 1;
-
-/// FADT, IA-PC boot architecture flags (table 5.10): no VGA, no CMOS clock. (Bits for legacy devices and
-/// 8042 stay clear: none.)
-const NO_VGA: u16 = 1 << 2;
-const NO_CMOS_CLOCK: u16 = 1 << 5;
+/// Who made a table, which, and of which revision.
+pub(crate) const OEM: [u8; 6] = *b"CUMULT";
+pub(crate) const TABLE: [u8; 8] = *b"CUMULET ";
+pub(crate) const REVISION: u32 = 1;
 
 /// What `_OSC` grants of what a kernel asks for (PCI Firmware 3.3, 4.5.1): native hotplug, and the PCI Express
 /// capability's structure. No power management events: nothing here sleeps, and each port would look out for
@@ -47,13 +42,15 @@ const OSC_GRANTED: u32 = 1 << 0 | 1 << 4;
 /// All tables for so many vCPUs, to lie at [`ACPI`], the RSDP first.
 pub(crate) fn tables(vcpus: u8) -> Vec<u8> {
     let mut out = Tables { bytes: vec![0; Rsdp::len().next_multiple_of(16)] };
-    let dsdt = out.add(&dsdt());
+    let dsdt = out.add(&dsdt(vcpus));
     let mut xsdt = XSDT::new(OEM, TABLE, REVISION);
     xsdt.add_entry(out.add(&fadt(dsdt)));
-    xsdt.add_entry(out.add(&madt(vcpus)));
     let mut mcfg = MCFG::new(OEM, TABLE, REVISION);
     mcfg.add_ecam(u64::from(ECAM), 0, 0, LAST_BUS);
     xsdt.add_entry(out.add(&mcfg));
+    for table in arch::acpi::tables(vcpus) {
+        xsdt.add_entry(out.add(&*table));
+    }
     let xsdt = out.add(&xsdt);
     let rsdp = bytes(&Rsdp::new(OEM, xsdt));
     out.bytes[..rsdp.len()].copy_from_slice(&rsdp);
@@ -74,15 +71,17 @@ impl Tables {
     }
 }
 
-fn bytes(aml: &dyn Aml) -> Vec<u8> {
+/// Tables and code as they lie in memory.
+pub(crate) fn bytes(aml: &dyn Aml) -> Vec<u8> {
     let mut bytes = Vec::new();
     aml.to_aml_bytes(&mut bytes);
     bytes
 }
 
 fn fadt(dsdt: u64) -> impl Aml {
-    let register =
-        |offset: u16| GAS::new(Space::SystemIo, 8, 0, AccessSize::ByteAccess, u64::from(POWER + offset));
+    let register = |offset: u16| {
+        GAS::new(arch::acpi::SPACE, 8, 0, AccessSize::ByteAccess, u64::from(POWER) + u64::from(offset))
+    };
     let mut fadt = FADTBuilder::new(OEM, TABLE, REVISION)
         .dsdt_64(dsdt)
         .flag(Flags::HwReducedAcpi)
@@ -91,7 +90,7 @@ fn fadt(dsdt: u64) -> impl Aml {
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
         .flag(Flags::ResetRegSup);
-    fadt.iapc_boot_arch = (NO_VGA | NO_CMOS_CLOCK).into();
+    arch::acpi::set_boot_flags(&mut fadt);
     fadt.reset_reg = register(power::RESET);
     fadt.reset_value = power::RESET_VALUE;
     fadt.sleep_control_reg = register(power::SLEEP_CONTROL);
@@ -99,36 +98,32 @@ fn fadt(dsdt: u64) -> impl Aml {
     fadt.finalize()
 }
 
-fn madt(vcpus: u8) -> MADT {
-    let mut madt = MADT::new(OEM, TABLE, REVISION, LocalInterruptController::Address(LOCAL_APIC));
-    for id in 0..vcpus {
-        madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
-    }
-    madt.add_structure(IoApic::new(vcpus, IO_APIC, 0));
-    madt
-}
-
-fn dsdt() -> Sdt {
+fn dsdt(vcpus: u8) -> Sdt {
     let mut dsdt = Sdt::new(*b"DSDT", 36, 2, OEM, TABLE, REVISION);
     let off = power::SLEEP_TYPE_OFF;
     let s5 = Name::new("_S5_".into(), &Package::new(vec![&off, &ZERO, &ZERO, &ZERO]));
-    for part in [pci(), motherboard(), serial(), power_button(), events(), panic_device(), bytes(&s5)] {
+    for part in
+        [pci(), motherboard(), arch::acpi::serial(), power_button(), events(), panic_device(), bytes(&s5)]
+    {
+        dsdt.append_slice(&part);
+    }
+    for part in arch::acpi::processors(vcpus) {
         dsdt.append_slice(&part);
     }
     dsdt
 }
 
 /// A device under `\_SB`.
-fn device(name: &str, children: Vec<&dyn Aml>) -> Vec<u8> {
+pub(crate) fn device(name: &str, children: Vec<&dyn Aml>) -> Vec<u8> {
     bytes(&Scope::new("_SB_".into(), vec![&Device::new(name.into(), children)]))
 }
 
-fn name(name: &str, value: &dyn Aml) -> Name {
+pub(crate) fn name(name: &str, value: &dyn Aml) -> Name {
     Name::new(name.into(), value)
 }
 
 /// A resource list under the name `_CRS`.
-fn resources(list: Vec<&dyn Aml>) -> Name {
+pub(crate) fn resources(list: Vec<&dyn Aml>) -> Name {
     name("_CRS", &ResourceTemplate::new(list))
 }
 
@@ -143,6 +138,8 @@ fn pci() -> Vec<u8> {
             &name("_SEG", &ZERO),
             &name("_BBN", &ZERO),
             &name("_UID", &ZERO),
+            // Its devices see memory as processors do; where architectures differ in that, it must be said.
+            &name("_CCA", &ONE),
             &resources(vec![&AddressSpace::new_bus_number(0_u16, u16::from(LAST_BUS)), &window]),
             &Osc,
         ],
@@ -185,19 +182,9 @@ fn motherboard() -> Vec<u8> {
     )
 }
 
-fn serial() -> Vec<u8> {
-    let bytes = u8::try_from(devices::serial::LEN).unwrap_or(u8::MAX);
-    device(
-        "COM1",
-        vec![
-            &name("_HID", &EISAName::new("PNP0501")),
-            &name("_UID", &ZERO),
-            &resources(vec![
-                &IO::new(SERIAL, SERIAL, 1, bytes),
-                &Interrupt::new(true, true, false, false, SERIAL_GSI),
-            ]),
-        ],
-    )
+/// An interrupt by one edge, of an input of the interrupt controller.
+pub(crate) fn interrupt(gsi: u32) -> Interrupt {
+    Interrupt::new(true, true, false, false, arch::acpi::FIRST_INTERRUPT + gsi)
 }
 
 fn power_button() -> Vec<u8> {
@@ -206,8 +193,8 @@ fn power_button() -> Vec<u8> {
 
 /// The generic event device (5.6.9): its interrupt runs `_EVT`, which reads what happened and notifies.
 fn events() -> Vec<u8> {
-    let port = POWER + power::EVENTS;
-    let region = OpRegion::new("EVRG".into(), OpRegionSpace::SystemIO, &port, &ONE);
+    let register = POWER + power::EVENTS;
+    let region = OpRegion::new("EVRG".into(), arch::acpi::REGION, &register, &ONE);
     let field = Field::new(
         "EVRG".into(),
         FieldAccessType::Byte,
@@ -226,7 +213,7 @@ fn events() -> Vec<u8> {
         vec![
             &name("_HID", &"ACPI0013"),
             &name("_UID", &ZERO),
-            &resources(vec![&Interrupt::new(true, true, false, false, POWER_GSI)]),
+            &resources(vec![&interrupt(POWER_GSI)]),
             &region,
             &field,
             &Method::new("_EVT".into(), 1, true, vec![&read, &pressed, &is_pressed]),
@@ -239,7 +226,7 @@ fn panic_device() -> Vec<u8> {
         "PEVT",
         vec![
             &name("_HID", &"QEMU0001"),
-            &resources(vec![&IO::new(PANIC, PANIC, 1, 1)]),
+            &resources(vec![&arch::acpi::registers(PANIC, 1)]),
             &name("_STA", &0xf_u8),
         ],
     )
@@ -271,11 +258,16 @@ mod tests {
         let address = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         let xsdt = table(&all, address(&all, 24));
         let found: Vec<_> = (36..xsdt.len()).step_by(8).map(|at| table(&all, address(xsdt, at))).collect();
-        assert_eq!(found.iter().map(|t| &t[..4]).collect::<Vec<_>>(), [b"FACP", b"APIC", b"MCFG"]);
+        let names: Vec<_> = found.iter().map(|t| &t[..4]).collect();
+        assert_eq!(names[..3], [b"FACP", b"MCFG", b"APIC"]);
         let fadt = found[0];
         assert_eq!(word(fadt, 112) & (1 << 20 | 1 << 10), 1 << 20 | 1 << 10);
         assert_eq!(&table(&all, address(fadt, 140))[..4], b"DSDT");
-        assert_eq!(found[1].len(), 44 + 3 * 8 + 12);
-        assert_eq!(address(found[2], 44), u64::from(ECAM));
+        assert_eq!(address(found[1], 44), u64::from(ECAM));
+        let more = table(&all, address(xsdt, xsdt.len() - 8)).len();
+        assert_eq!(
+            address(xsdt, xsdt.len() - 8) + more as u64 - ACPI.0,
+            all.len() as u64 - xsdt.len() as u64
+        );
     }
 }

@@ -8,6 +8,7 @@ mod processor;
 mod start_info;
 mod tables;
 
+pub(crate) mod acpi;
 pub(crate) mod memory_map;
 
 use std::sync::Arc;
