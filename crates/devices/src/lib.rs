@@ -3,7 +3,7 @@
 //! ```text
 //!          vCPU exits                                   a device's own thread
 //!              │                                                 │
-//!   bus::Bus ──┼── serial, pvpanic, power (ports)                │
+//!   bus::Bus ──┼── serial, pl011, pvpanic, power                 │
 //!              └── pci::Root ── virtio::pci::Function ─ worker ──┴─ block, net, rng
 //!                                      │                             │
 //!                              interrupts::{Messages, Doorbells}   Backend, Link, Entropy
@@ -22,6 +22,7 @@ pub mod bus;
 pub mod interrupts;
 pub mod memory;
 pub mod pci;
+pub mod pl011;
 pub mod power;
 pub mod pvpanic;
 pub mod serial;

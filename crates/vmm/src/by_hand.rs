@@ -13,6 +13,7 @@ use kvm_ioctls::Kvm;
 use spec::ids::{InstanceId, InterfaceId, VolumeId, VpcId};
 use spec::machine::{Device, Disk, Mac, Machine, Nic, Run};
 
+use crate::arch;
 use crate::attachments::{Attached, Attachments, PlaceError};
 use crate::backend::{DiskFile, DiskFileError, Removable, Tap, TapError};
 use crate::launch::{Held, LaunchError, Outside, check};
@@ -25,9 +26,9 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
 
   cumulet-vmm --kernel FILE [OPTION…]
 
-  --kernel FILE     ELF (entered by PVH, where it can be) or bzImage
+  --kernel FILE     ELF (entered by PVH, where it can be) or bzImage; on Arm an Image
   --initrd FILE     initial RAM disk
-  --cmdline TEXT    the kernel's command line (default: console=ttyS0)
+  --cmdline TEXT    the kernel's command line (default: the serial console)
   --cpus N          vCPUs (default: 1)
   --memory MIB      memory (default: 512)
   --disk FILE[,ro]  a raw disk, read-only with `,ro`; the first is the root disk (repeatable)
@@ -133,7 +134,7 @@ pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError>
         initrd: arguments.initrd.as_deref().map(open_file).transpose()?,
         attachments,
         _lock: None,
-        command_line: arguments.command_line.unwrap_or_else(|| "console=ttyS0".to_owned()),
+        command_line: arguments.command_line.unwrap_or_else(|| format!("console={}", arch::CONSOLE)),
     };
     let listen = |path: PathBuf| UnixListener::bind(&path).map_err(|error| ByHandError::Listen(path, error));
     let control = arguments.control.map(listen).transpose()?;

@@ -9,8 +9,8 @@ use devices::interrupts::Line;
 use devices::power::{self, PowerRegisters, Wish};
 use devices::pvpanic::PanicDevice;
 
+use crate::arch;
 use crate::arch::memory_map::{PANIC, POWER, POWER_GSI, SERIAL, SERIAL_GSI};
-use crate::arch::{self, serial};
 use crate::console::Output;
 use crate::events::{Event, Events, Guest};
 use crate::interrupts::line;
@@ -19,7 +19,7 @@ use crate::vcpu::Buses;
 /// The handles that the monitor keeps on them.
 pub(crate) struct Platform {
     /// The serial console.
-    pub(crate) serial: Arc<serial::Serial<Output>>,
+    pub(crate) serial: Arc<arch::Serial<Output>>,
     /// The power button.
     pub(crate) power: Arc<PowerRegisters<Wished>>,
 }
@@ -51,8 +51,8 @@ impl Platform {
             move || events.push(event())
         };
         let drained = Box::new(tell(|| Event::ConsoleDrained));
-        let serial = Arc::new(serial::Serial::new(Line(connect(SERIAL_GSI)?), output, drained));
-        bus.insert(u64::from(SERIAL), serial::LEN, serial.clone())?;
+        let serial = Arc::new(arch::Serial::new(Line(connect(SERIAL_GSI)?), output, drained));
+        bus.insert(u64::from(SERIAL), arch::SERIAL_BYTES, serial.clone())?;
 
         let (off, reset) = (tell(|| Event::Guest(Guest::Off)), tell(|| Event::Guest(Guest::Reset)));
         let wished: Wished = Box::new(move |wish| match wish {

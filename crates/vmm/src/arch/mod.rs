@@ -6,15 +6,19 @@
 //! - `memory_map`: where memory, devices and tables lie in the guest's address space;
 //! - `create_vm`, then `Processors`: what vCPUs look like to the guest, and `create`, which makes one;
 //! - `add_interrupt_controller`: what comes after vCPUs and before devices;
-//! - `platform_bus`, `serial`: where its devices at fixed addresses answer, and which serial port it has;
+//! - `platform_bus`, `Serial`, `CONSOLE`: where its devices at fixed addresses answer, and which serial port it has;
 //!   `add_config_ports`: whether PCI has another way in than ECAM;
 //! - `load_kernel`, `Entry`: which kernels it boots, and how they are entered;
 //! - `write_tables`: what a kernel finds all this by; `acpi`: its part in the ACPI tables;
 //! - `begin`: the first vCPU at a kernel's entry;
 //! - `instruction_address`: where in its code a vCPU is, for a sentence about a crash.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use aarch64::*;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::*;

@@ -193,7 +193,7 @@ fn power_button() -> Vec<u8> {
 
 /// The generic event device (5.6.9): its interrupt runs `_EVT`, which reads what happened and notifies.
 fn events() -> Vec<u8> {
-    let register = POWER + power::EVENTS;
+    let register = u64::from(POWER) + u64::from(power::EVENTS);
     let region = OpRegion::new("EVRG".into(), arch::acpi::REGION, &register, &ONE);
     let field = Field::new(
         "EVRG".into(),

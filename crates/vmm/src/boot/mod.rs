@@ -4,11 +4,13 @@
 //! kernel.rs       kernel and initrd into memory
 //! acpi.rs         the machine as ACPI tables
 //! smbios.rs       the machine's name plate
+//! tables.rs       both in their places
 //! ```
 
 pub(crate) mod acpi;
 pub(crate) mod kernel;
 pub(crate) mod smbios;
+pub(crate) mod tables;
 
 use vm_memory::GuestAddress;
 

@@ -19,10 +19,14 @@ use kvm_ioctls::{Kvm, VmFd};
 
 use crate::vcpu::Buses;
 
-pub(crate) use devices::serial;
+pub(crate) use crate::boot::tables::TablesError;
+pub(crate) use devices::serial::{LEN as SERIAL_BYTES, Serial};
 pub(crate) use kernel::{Entry, KernelError, load_kernel};
 pub(crate) use processor::{Processors, begin, instruction_address};
-pub(crate) use tables::{TablesError, write_tables};
+pub(crate) use tables::write_tables;
+
+/// Where Linux has its console.
+pub(crate) const CONSOLE: &str = "ttyS0";
 
 /// What KVM must be told about messages: on x86 the address alone names the processor.
 pub(crate) const MESSAGE_FLAGS: u32 = 0;

@@ -1,0 +1,53 @@
+//! aarch64: a machine such as Arm servers are. GICv3 with ITS, generic timers and PSCI (all of them KVM's), PCI by
+//! ECAM, a PL011; described as device tree, and as ACPI by way of EFI's tables.
+
+mod efi;
+mod fdt;
+mod gic;
+mod kernel;
+mod processor;
+mod tables;
+
+pub(crate) mod acpi;
+pub(crate) mod memory_map;
+
+use std::sync::Arc;
+
+use devices::bus::{BadRange, Bus};
+use devices::pci::Ecam;
+use kvm_bindings::KVM_MSI_VALID_DEVID;
+use kvm_ioctls::{Kvm, VmFd};
+
+use crate::vcpu::Buses;
+
+pub(crate) use devices::pl011::{LEN as SERIAL_BYTES, Pl011 as Serial};
+pub(crate) use gic::add_interrupt_controller;
+pub(crate) use kernel::{Entry, KernelError, load_kernel};
+pub(crate) use processor::{Processors, begin, instruction_address};
+pub(crate) use tables::{TablesError, write_tables};
+
+/// Where Linux has its console.
+pub(crate) const CONSOLE: &str = "ttyAMA0";
+
+/// What KVM must be told about messages: who sends them, by which the translation service finds where to.
+pub(crate) const MESSAGE_FLAGS: u32 = KVM_MSI_VALID_DEVID;
+
+/// The most vCPUs: KVM may allow fewer than there is room for redistributors.
+pub(crate) fn most_processors(kvm: &Kvm) -> usize {
+    kvm.get_max_vcpus().min(255)
+}
+
+/// Makes a virtual machine, with addresses as large as the host can.
+pub(crate) fn create_vm(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
+    kvm.create_vm()
+}
+
+/// The bus with the devices at fixed addresses.
+pub(crate) fn platform_bus(buses: &mut Buses) -> &mut Bus {
+    &mut buses.memory
+}
+
+/// PCI's configuration space has no other way in.
+pub(crate) fn add_config_ports(_buses: &mut Buses, _ecam: &Arc<Ecam>) -> Result<(), BadRange> {
+    Ok(())
+}
