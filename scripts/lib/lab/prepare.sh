@@ -30,12 +30,14 @@ prepare_lab() {
 # nothing on the machine changes.
 prepare_qemu() {
     if [ ! -e "$QEMU_ROOT/done" ]; then
+        local packages wanted=$ARCH package=$QEMU_PACKAGE
+        select_arch "$(uname -m)" # the emulator runs on this machine, whatever it emulates
         debian_configure
         debian_update
-        local packages
-        mapfile -t packages < <(closure_of -t "$DEBIAN_SUITE-backports" "$QEMU_PACKAGE")
+        mapfile -t packages < <(closure_of -t "$DEBIAN_SUITE-backports" "$package")
         rm -rf "$QEMU_ROOT"
         [ ${#packages[@]} -eq 0 ] || fetch_and_unpack "$QEMU_ROOT" "${packages[@]}"
+        select_arch "$wanted"
         mkdir -p "$QEMU_ROOT"
         touch "$QEMU_ROOT/done"
     fi
@@ -79,26 +81,37 @@ prepare_lab_kernel() {
     mv "$LAB_KERNEL.partial" "$LAB_KERNEL"
 }
 
-# An ssh server small enough to start at once under emulation carries commands in; our scripts are the init.
+# The programs of a lab that this machine does not have. An ssh server small enough to start at once under emulation carries
+# commands in; where the lab is of another architecture, none of this machine's programs run in it, and it gets its own.
+lab_packages() {
+    echo dropbear-bin
+    if [ "$ARCH" != "$(uname -m)" ]; then
+        echo bash busybox-static coreutils dash e2fsprogs fdisk findutils gawk grep hostname iproute2 kmod mount nftables procps sed util-linux
+    fi
+}
+
+# Our scripts are the init. What is in the skin hides what this machine has at the same place.
 prepare_lab_skin() {
-    local digest packages work=$LAB_SKIN.partial
+    local digest packages work=$LAB_SKIN.partial programs=$LAB_HOME/programs
     digest=$(digest_of scripts/lib/lab)
     [ "$(cat "$LAB_SKIN/digest" 2> /dev/null)" = "$digest" ] && return
-    if [ ! -e "$LAB_HOME/dropbear/done" ]; then
+    if [ "$(cat "$programs/done" 2> /dev/null)" != "$(lab_packages)" ]; then
         debian_configure
         debian_update
-        rm -rf "$LAB_HOME/dropbear"
-        mapfile -t packages < <(closure_of dropbear-bin)
-        [ ${#packages[@]} -eq 0 ] || fetch_and_unpack "$LAB_HOME/dropbear" "${packages[@]}"
-        mkdir -p "$LAB_HOME/dropbear/usr"
-        touch "$LAB_HOME/dropbear/done"
+        rm -rf "$programs"
+        # shellcheck disable=SC2046 # a list of words
+        mapfile -t packages < <(closure_of $(lab_packages))
+        [ ${#packages[@]} -eq 0 ] || fetch_and_unpack "$programs" "${packages[@]}"
+        mkdir -p "$programs/usr/bin"
+        [ ! -e "$programs/usr/bin/dash" ] || ln -sf dash "$programs/usr/bin/sh"
+        lab_packages > "$programs/done"
     fi
     rm -rf "$work"
     mkdir -p "$work/usr/lib/cumulet-lab" "$work/etc"
-    cp -a --link "$LAB_HOME/dropbear/usr/." "$work/usr/"
-    [ ! -d "$TOOLS_ROOT/usr" ] || cp -a --link --no-clobber "$TOOLS_ROOT/usr/." "$work/usr/"
+    cp -a --link "$programs/usr/." "$work/usr/"
+    if [ "$ARCH" = "$(uname -m)" ] && [ -d "$TOOLS_ROOT/usr" ]; then cp -a --link --no-clobber "$TOOLS_ROOT/usr/." "$work/usr/"; fi
     cp -a --link "$LAB_HOME/modules" "$work/usr/lib/"
-    cp "$(command -v busybox)" "$work/usr/lib/cumulet-lab/busybox"
+    cp "$(PATH=$programs/usr/bin:$PATH command -v busybox)" "$work/usr/lib/cumulet-lab/busybox"
     install -m 755 "$REPO"/scripts/lib/lab/{boot,shutdown,run} "$work/usr/lib/cumulet-lab/"
     install -m 644 "$REPO/scripts/lib/lab/inittab" "$work/etc/inittab"
     echo "$digest" > "$work/digest"
