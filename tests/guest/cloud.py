@@ -167,7 +167,7 @@ class Instance:
     def metadata_token(self) -> str:
         """A token for version 2; busybox's wget has no PUT."""
         request = r"PUT /latest/api/token HTTP/1.0\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0\r\n\r\n"
-        return self.ssh(f"printf '{request}' | nc -w 5 169.254.169.254 80").splitlines()[-1]
+        return self.ssh(f"printf '{request}' | nc -w 20 169.254.169.254 80").splitlines()[-1]
 
     def reservation(self) -> str:
         """The id of the reservation that it was launched in."""

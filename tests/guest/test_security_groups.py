@@ -76,6 +76,7 @@ def test_rules_for_leaving_hold_too(three, ec2, groups):
     client.until(lambda: server.id in client.fetch(server), "the rule for leaving lets nothing out")
     for group in (groups["ssh"], groups["clients"]):
         ec2.authorize_security_group_egress(GroupId=group, IpPermissions=[EVERYTHING])
+    client.until(lambda: client.pings(server), "what is allowed again does not leave")
 
 
 def test_an_address_that_is_not_ones_own_is_not_heard(three):

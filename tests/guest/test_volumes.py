@@ -23,7 +23,7 @@ def test_a_second_volume_has_its_id_as_serial_and_keeps_its_data(launch, ec2):
 
     ec2.terminate_instances(InstanceIds=[instance.id])
     instance.wait_for_state("terminated")
-    [left] = ec2.describe_volumes(VolumeIds=list(volumes.values())[1:])["Volumes"]
+    [left] = ec2.describe_volumes(VolumeIds=[volumes["/dev/sdf"]])["Volumes"]
     assert left["State"] == "available"
 
 
