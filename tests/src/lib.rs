@@ -1,3 +1,4 @@
-//! Helpers for the tests that cross crates: reading this repository's own sources.
+//! Helpers for the tests of several crates: a small cloud, and reading this repository's own sources.
 
+pub mod small_world;
 pub mod source;

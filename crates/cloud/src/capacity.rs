@@ -1,17 +1,14 @@
 //! Does it fit? Memory is never shared among guests, processors up to what the settings say.
 
-use crate::catalog::{self, InstanceType};
+use crate::catalog::InstanceType;
 use crate::refusal::{Reason, Refusal};
 use crate::world::World;
 
 /// How many more instances of a type fit beside those that are up or coming up.
 pub fn room_for(world: &World, kind: &InstanceType) -> u64 {
-    let (mut vcpus, mut memory) = (u64::from(world.settings.vcpus), world.settings.memory_mib);
-    for instance in world.instances.values().filter(|row| world.occupies(row)) {
-        let Some(used) = catalog::find(&instance.instance_type) else { continue };
-        vcpus = vcpus.saturating_sub(u64::from(used.vcpus));
-        memory = memory.saturating_sub(u64::from(used.memory_mib));
-    }
+    let taken = world.taken();
+    let vcpus = u64::from(world.settings.vcpus).saturating_sub(taken.vcpus);
+    let memory = world.settings.memory_mib.saturating_sub(taken.memory_mib);
     (vcpus / u64::from(kind.vcpus)).min(memory / u64::from(kind.memory_mib))
 }
 
@@ -33,7 +30,7 @@ pub fn fit(world: &World, kind: &InstanceType, least: u32, most: u32) -> Result<
 
 /// The refusal where `gib` more GiB of volumes exceed what the settings allow.
 pub fn fit_volumes(world: &World, gib: u64) -> Result<(), Refusal> {
-    let used: u64 = world.volumes.values().map(|volume| u64::from(volume.gib)).sum();
+    let used = world.taken().volume_gib;
     if used.saturating_add(gib) > world.settings.volume_gib {
         let limit = world.settings.volume_gib;
         return Err(Refusal::new(

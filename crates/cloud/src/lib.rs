@@ -18,6 +18,7 @@
 pub mod capacity;
 pub mod catalog;
 pub mod first_start;
+mod index;
 pub mod model;
 pub mod plan;
 pub mod refusal;
@@ -31,6 +32,7 @@ pub mod tx;
 pub mod wanted;
 pub mod world;
 
+pub use index::Taken;
 pub use plan::plan;
 pub use refusal::{Reason, Refusal};
 pub use settings::Settings;

@@ -6,10 +6,11 @@
 //! wanted is removed, but never data that no row calls doomed: a volume or image that nobody knows is
 //! left alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spec::Fingerprint;
-use spec::ids::{InstanceId, InterfaceId, VpcId};
+use spec::ids::{GroupId, ImageId, InstanceId, InterfaceId, VolumeId, VpcId};
+use spec::machine::Disk;
 use spec::network;
 use spec::observed::{MachineState, Observed, Scope};
 use spec::steps::{Resource, Step};
@@ -29,19 +30,19 @@ pub const TERMINATE_PATIENCE: u64 = 30;
 pub struct Plan {
     /// Steps that may all run side by side.
     pub steps: Vec<Step>,
-    /// When to look again though nothing may have changed: a deadline or the end of a backoff.
-    pub wake_at: Option<Timestamp>,
+    /// When to look at something again though nothing may have changed: a deadline or the end of a backoff.
+    pub wakes: BTreeMap<Resource, Timestamp>,
 }
 
-/// What was looked at: facts, their scope, and the resources that a step is working on, about which
-/// nothing may be concluded.
+/// What was looked at: facts, their scope, and the resources about which nothing may be concluded, since
+/// something happened to them meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub struct Look<'a> {
     /// What was looked for.
     pub scope: &'a Scope,
     /// What was found.
     pub observed: &'a Observed,
-    /// What is being changed just now.
+    /// What is or was being changed since the look began.
     pub busy: &'a BTreeSet<Resource>,
 }
 
@@ -50,16 +51,26 @@ impl Look<'_> {
     pub fn covers(&self, resource: Resource) -> bool {
         self.scope.covers(resource) && !self.busy.contains(&resource)
     }
+
+    /// All that this look says something about.
+    pub(crate) fn resources(&self, world: &World) -> BTreeSet<Resource> {
+        let mut resources = match self.scope {
+            Scope::Everything => world.resources().into_iter().chain(self.observed.resources()).collect(),
+            Scope::Resources(resources) => resources.clone(),
+        };
+        resources.retain(|resource| !self.busy.contains(resource));
+        resources
+    }
 }
 
-/// Plans the next steps.
+/// Plans the next steps. What it costs follows from what was looked at, not from the world.
 pub fn plan(world: &World, look: Look<'_>, now: Timestamp) -> Plan {
-    let mut planner = Planner { world, look, now, plan: Plan::default() };
-    planner.networks();
-    planner.interfaces_and_groups();
-    planner.volumes();
-    planner.images();
-    planner.machines();
+    let (standing, leaving) = (BTreeMap::new(), Vec::new());
+    let mut planner = Planner { world, look, now, standing, leaving, plan: Plan::default() };
+    for resource in look.resources(world) {
+        planner.consider(resource);
+    }
+    planner.remove_groups();
     planner.plan
 }
 
@@ -67,30 +78,39 @@ struct Planner<'a> {
     world: &'a World,
     look: Look<'a>,
     now: Timestamp,
+    /// Whether the networks asked about so far stand.
+    standing: BTreeMap<VpcId, bool>,
+    /// Groups that are to go as soon as no interface is in them any more.
+    leaving: Vec<(VpcId, GroupId)>,
     plan: Plan,
 }
 
 impl Planner<'_> {
-    /// Adds a step, unless the look says nothing about its resource.
+    fn consider(&mut self, resource: Resource) {
+        match resource {
+            Resource::Network(vpc) => self.network(vpc),
+            Resource::Group(vpc, id) => self.group(vpc, id),
+            Resource::Interface(vpc, id) => self.interface(vpc, id),
+            Resource::Volume(id) => self.volume(id),
+            Resource::Image(id) => self.image(id),
+            Resource::Machine(id) => self.machine(id),
+        }
+    }
+
     fn step(&mut self, step: Step) {
-        if self.look.covers(step.resource()) {
-            self.plan.steps.push(step);
-        }
+        self.plan.steps.push(step);
     }
 
-    fn wake(&mut self, at: Timestamp) {
-        self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    fn networks(&mut self) {
-        for vpc in self.world.vpcs.values().filter(|vpc| self.world.wants_network(vpc.id)) {
-            let network = self.world.wanted_network(vpc);
-            if !self.network_is(&network) {
-                self.step(Step::EnsureNetwork(network));
+    fn network(&mut self, vpc: VpcId) {
+        match self.world.vpcs.get(&vpc).filter(|_| self.world.wants_network(vpc)) {
+            Some(row) => {
+                let network = self.world.wanted_network(row);
+                if !self.network_is(&network) {
+                    self.step(Step::EnsureNetwork(network));
+                }
             }
-        }
-        for vpc in self.look.observed.networks.keys().filter(|vpc| !self.world.wants_network(**vpc)) {
-            self.step(Step::RemoveNetwork(*vpc));
+            None if self.look.observed.networks.contains_key(&vpc) => self.step(Step::RemoveNetwork(vpc)),
+            None => {}
         }
     }
 
@@ -99,60 +119,63 @@ impl Planner<'_> {
     }
 
     /// The VPC's namespace is there just as it should be, and may be built upon.
-    fn network_stands(&self, vpc: VpcId) -> bool {
+    fn network_stands(&mut self, vpc: VpcId) -> bool {
+        if let Some(stands) = self.standing.get(&vpc) {
+            return *stands;
+        }
         let wanted = self.world.vpcs.get(&vpc).filter(|_| self.world.wants_network(vpc));
-        wanted.is_some_and(|vpc| self.network_is(&self.world.wanted_network(vpc)))
+        let stands = self.look.covers(Resource::Network(vpc))
+            && wanted.is_some_and(|row| self.network_is(&self.world.wanted_network(row)));
+        self.standing.insert(vpc, stands);
+        stands
     }
 
-    /// Inside namespaces that stay. Groups come before the interfaces in them, and go after.
-    fn interfaces_and_groups(&mut self) {
-        let world = self.world;
-        for vpc in world.vpcs.keys().copied() {
-            if self.network_stands(vpc) {
-                let settled = self.interfaces(vpc);
-                self.groups(vpc, settled);
-            }
+    /// A group inside a namespace that stays. It comes before the interfaces in it, and goes after.
+    fn group(&mut self, vpc: VpcId, id: GroupId) {
+        if !self.network_stands(vpc) {
+            return;
         }
-    }
-
-    fn groups(&mut self, vpc: VpcId, interfaces_settled: bool) {
-        let (world, observed) = (self.world, self.look.observed);
-        let wanted = world.wanted_groups(vpc);
-        for group in wanted.iter().filter_map(|id| world.security_groups.get(id)) {
-            let group = world.wanted_group(group);
-            if observed.groups.get(&(vpc, group.id)) != Some(&Some(Fingerprint::of(&group))) {
-                self.step(Step::EnsureGroup(group));
+        let found = self.look.observed.groups.get(&(vpc, id));
+        match self.world.security_groups.get(&id).filter(|_| self.world.wants_group(id)) {
+            Some(row) => {
+                let group = self.world.wanted_group(row);
+                if found != Some(&Some(Fingerprint::of(&group))) {
+                    self.step(Step::EnsureGroup(group));
+                }
             }
-        }
-        let found = observed.groups.keys().filter(|(of, _)| *of == vpc).map(|(_, id)| *id);
-        for group in found.filter(|id| interfaces_settled && !wanted.contains(id)) {
-            self.step(Step::RemoveGroup(vpc, group));
+            None if found.is_some() => self.leaving.push((vpc, id)),
+            None => {}
         }
     }
 
-    /// Plans the VPC's interfaces; true when there was nothing to do.
-    fn interfaces(&mut self, vpc: VpcId) -> bool {
-        let before = self.plan.steps.len();
-        for row in
-            self.world.interfaces.values().filter(|row| row.vpc == vpc && self.world.wants_interface(row))
-        {
-            let wanted = self.world.wanted_interface(row);
-            if !self.interface_is(&wanted) && self.groups_stand(row) {
-                self.step(Step::EnsureInterface(wanted));
-            }
+    /// Removes groups, but not beside a change of interfaces, which may still be in them.
+    fn remove_groups(&mut self) {
+        let planned = self.plan.steps.iter().map(Step::resource);
+        let changing = planned.chain(self.look.busy.iter().copied()).filter_map(|resource| match resource {
+            Resource::Interface(vpc, _) => Some(vpc),
+            _ => None,
+        });
+        let changing: BTreeSet<VpcId> = changing.collect();
+        let leaving = self.leaving.iter().filter(|(vpc, _)| !changing.contains(vpc));
+        self.plan.steps.extend(leaving.map(|(vpc, id)| Step::RemoveGroup(*vpc, *id)));
+    }
+
+    fn interface(&mut self, vpc: VpcId, id: InterfaceId) {
+        if !self.network_stands(vpc) {
+            return;
         }
-        let found: Vec<InterfaceId> = self.found_interfaces(vpc).collect();
-        for id in found {
-            if !self.world.interfaces.get(&id).is_some_and(|row| self.world.wants_interface(row)) {
+        match self.world.interfaces.get(&id).filter(|row| self.world.wants_interface(row)) {
+            Some(row) => {
+                let wanted = self.world.wanted_interface(row);
+                if !self.interface_is(&wanted) && self.groups_stand(row) {
+                    self.step(Step::EnsureInterface(wanted));
+                }
+            }
+            None if self.look.observed.interfaces.contains_key(&(vpc, id)) => {
                 self.step(Step::RemoveInterface(vpc, id));
             }
+            None => {}
         }
-        self.plan.steps.len() == before
-    }
-
-    fn found_interfaces(&self, vpc: VpcId) -> impl Iterator<Item = InterfaceId> + '_ {
-        let found = self.look.observed.interfaces.keys();
-        found.filter(move |(of, _)| *of == vpc).map(|(_, id)| *id)
     }
 
     fn interface_is(&self, wanted: &network::Interface) -> bool {
@@ -161,19 +184,22 @@ impl Planner<'_> {
 
     /// The groups that the interface is in are there, if not yet with their newest rules.
     fn groups_stand(&self, row: &Interface) -> bool {
-        row.groups.iter().all(|id| matches!(self.look.observed.groups.get(&(row.vpc, *id)), Some(Some(_))))
+        let stands = |id: &GroupId| {
+            let found = self.look.observed.groups.get(&(row.vpc, *id));
+            matches!(found, Some(Some(_))) && self.look.covers(Resource::Group(row.vpc, *id))
+        };
+        row.groups.iter().all(stands)
     }
 
-    fn volumes(&mut self) {
-        for volume in self.world.volumes.values() {
-            let exists = self.look.observed.volumes.contains(&volume.id);
-            let wanted = self.world.wants_volume(volume);
-            let base_exists = volume.base.is_none_or(|image| self.look.observed.images.contains(&image));
-            if wanted && !exists && base_exists {
-                self.step(Step::CreateVolume(self.world.wanted_volume(volume)));
-            } else if !wanted && exists && !self.in_use(volume) {
-                self.step(Step::RemoveVolume(volume.id));
-            }
+    fn volume(&mut self, id: VolumeId) {
+        let Some(volume) = self.world.volumes.get(&id) else { return };
+        let exists = self.look.observed.volumes.contains(&id);
+        let wanted = self.world.wants_volume(volume);
+        let base_exists = volume.base.is_none_or(|image| self.look.observed.images.contains(&image));
+        if wanted && !exists && base_exists {
+            self.step(Step::CreateVolume(self.world.wanted_volume(volume)));
+        } else if !wanted && exists && !self.in_use(volume) {
+            self.step(Step::RemoveVolume(id));
         }
     }
 
@@ -186,34 +212,31 @@ impl Planner<'_> {
         })
     }
 
-    fn images(&mut self) {
-        for image in self.world.images.values().filter(|image| image.doomed) {
-            let unused = self.world.based_on(image.id).next().is_none();
-            if unused && self.look.observed.images.contains(&image.id) {
-                self.step(Step::RemoveImage(image.id));
-            }
+    fn image(&mut self, id: ImageId) {
+        let doomed = self.world.images.get(&id).is_some_and(|image| image.doomed);
+        if doomed && !self.world.is_base(id) && self.look.observed.images.contains(&id) {
+            self.step(Step::RemoveImage(id));
         }
     }
 
-    fn machines(&mut self) {
-        for instance in self.world.instances.values() {
-            if let Some(wish) = self.world.wanted_machine(instance) {
-                self.machine(instance, wish);
-            }
-        }
-        for (id, state) in &self.look.observed.machines {
-            if !self.world.instances.contains_key(id) {
-                self.end_machine(*id, state);
-            }
-        }
-    }
-
-    fn machine(&mut self, instance: &Instance, wish: MachineWish) {
-        let id = instance.id;
-        if !self.look.covers(Resource::Machine(id)) {
-            return;
-        }
+    fn machine(&mut self, id: InstanceId) {
         let found = self.look.observed.machines.get(&id);
+        match self.world.instances.get(&id) {
+            Some(instance) => {
+                if let Some(wish) = self.world.wanted_machine(instance) {
+                    self.fulfil(instance, wish, found);
+                }
+            }
+            None => {
+                if let Some(state) = found {
+                    self.end_machine(id, state);
+                }
+            }
+        }
+    }
+
+    fn fulfil(&mut self, instance: &Instance, wish: MachineWish, found: Option<&MachineState>) {
+        let id = instance.id;
         match (wish.aim, found) {
             (Aim::Run, Some(MachineState::Running { run: Some(run), .. })) if *run < wish.machine.run => {
                 self.step(Step::KillMachine(id));
@@ -236,31 +259,39 @@ impl Planner<'_> {
         }
     }
 
+    fn wake(&mut self, id: InstanceId, at: Timestamp) {
+        self.plan.wakes.insert(Resource::Machine(id), at);
+    }
+
     fn start_machine(&mut self, wish: MachineWish) {
         if wish.not_before > self.now {
-            self.wake(wish.not_before);
+            self.wake(wish.machine.instance, wish.not_before);
         } else if self.ground_stands(&wish) {
             self.step(Step::StartMachine(wish.machine));
         }
     }
 
-    /// The volumes and interfaces of the machine are there.
-    fn ground_stands(&self, wish: &MachineWish) -> bool {
-        let world = self.world;
-        let disks = wish.machine.disks.iter().all(|disk| self.look.observed.volumes.contains(&disk.volume));
-        let nics = wish.machine.nics.iter().all(|nic| {
-            world.interfaces.get(&nic.interface).is_some_and(|row| {
-                self.network_stands(row.vpc) && self.interface_is(&world.wanted_interface(row))
+    /// The volumes and interfaces of the machine are there, and stay.
+    fn ground_stands(&mut self, wish: &MachineWish) -> bool {
+        let (world, look) = (self.world, self.look);
+        let stands = |disk: &Disk| {
+            look.observed.volumes.contains(&disk.volume) && look.covers(Resource::Volume(disk.volume))
+        };
+        !wish.machine.disks.is_empty()
+            && wish.machine.disks.iter().all(stands)
+            && wish.machine.nics.iter().all(|nic| {
+                let row = world.interfaces.get(&nic.interface);
+                look.covers(Resource::Interface(nic.vpc, nic.interface))
+                    && self.network_stands(nic.vpc)
+                    && row.is_some_and(|row| self.interface_is(&world.wanted_interface(row)))
             })
-        });
-        disks && nics && !wish.machine.disks.is_empty()
     }
 
     fn power_off(&mut self, id: InstanceId, state: &MachineState, deadline: Timestamp) {
         match state {
             MachineState::Running { .. } if deadline <= self.now => self.step(Step::KillMachine(id)),
             MachineState::Running { status, .. } => {
-                self.wake(deadline);
+                self.wake(id, deadline);
                 if status.as_ref().is_some_and(|status| !status.powering_off) {
                     self.step(Step::PowerOff(id));
                 }

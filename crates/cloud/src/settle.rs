@@ -42,15 +42,21 @@ pub type Troubles = BTreeMap<Resource, Trouble>;
 
 /// Writes down what has become true.
 pub fn settle(tx: &mut Tx<'_>, look: Look<'_>, troubles: &Troubles) {
-    for id in tx.world().instances.keys().copied().collect::<Vec<_>>() {
-        if look.covers(Resource::Machine(id)) {
-            settle_machine(tx, id, look.observed.machines.get(&id), troubles);
-            settle_end(tx, id, look);
+    let resources = look.resources(tx.world());
+    for resource in &resources {
+        if let Resource::Machine(id) = resource {
+            settle_machine(tx, *id, look.observed.machines.get(id), troubles);
+            settle_end(tx, *id, look);
         }
     }
-    settle_volumes(tx, look);
-    settle_interfaces(tx, look);
-    settle_images(tx, look);
+    for resource in &resources {
+        match resource {
+            Resource::Volume(id) => settle_volume(tx, *id, look),
+            Resource::Interface(_, id) => settle_interface(tx, *id, look),
+            Resource::Image(id) => settle_image(tx, *id, look),
+            Resource::Network(_) | Resource::Group(..) | Resource::Machine(_) => {}
+        }
+    }
 }
 
 fn settle_machine(tx: &mut Tx<'_>, id: InstanceId, found: Option<&MachineState>, troubles: &Troubles) {
@@ -237,40 +243,27 @@ fn release_interfaces(tx: &mut Tx<'_>, instance: InstanceId) {
     }
 }
 
-fn settle_volumes(tx: &mut Tx<'_>, look: Look<'_>) {
-    let volumes: Vec<Arc<Volume>> = tx.world().volumes.values().cloned().collect();
-    for volume in volumes.iter().filter(|volume| look.covers(Resource::Volume(volume.id))) {
-        let id: VolumeId = volume.id;
-        let exists = look.observed.volumes.contains(&id);
-        if volume.doomed && !exists {
-            tx.remove(Key::VolumeStatus(id));
-            tx.remove(Key::Volume(id));
-        } else if exists {
-            tx.put_if_changed(id, VolumeStatus { id });
-        }
+fn settle_volume(tx: &mut Tx<'_>, id: VolumeId, look: Look<'_>) {
+    let Some(volume) = tx.get::<Volume>(id) else { return };
+    let exists = look.observed.volumes.contains(&id);
+    if volume.doomed && !exists {
+        tx.remove(Key::VolumeStatus(id));
+        tx.remove(Key::Volume(id));
+    } else if exists {
+        tx.put_if_changed(id, VolumeStatus { id });
     }
 }
 
-fn settle_interfaces(tx: &mut Tx<'_>, look: Look<'_>) {
-    let doomed: Vec<Arc<Interface>> =
-        tx.world().interfaces.values().filter(|row| row.doomed).cloned().collect();
-    for interface in doomed {
-        let id: InterfaceId = interface.id;
-        let at = (interface.vpc, id);
-        if look.covers(Resource::Interface(interface.vpc, id)) && !look.observed.interfaces.contains_key(&at)
-        {
-            tx.remove(Key::Interface(id));
-        }
+fn settle_interface(tx: &mut Tx<'_>, id: InterfaceId, look: Look<'_>) {
+    let Some(row) = tx.get::<Interface>(id).filter(|row| row.doomed) else { return };
+    if !look.observed.interfaces.contains_key(&(row.vpc, id)) {
+        tx.remove(Key::Interface(id));
     }
 }
 
-fn settle_images(tx: &mut Tx<'_>, look: Look<'_>) {
-    let doomed: Vec<ImageId> =
-        tx.world().images.values().filter(|image| image.doomed).map(|row| row.id).collect();
-    for id in doomed {
-        let unused = tx.world().based_on(id).next().is_none();
-        if unused && look.covers(Resource::Image(id)) && !look.observed.images.contains(&id) {
-            tx.remove(Key::Image(id));
-        }
+fn settle_image(tx: &mut Tx<'_>, id: ImageId, look: Look<'_>) {
+    let doomed = tx.get::<Image>(id).is_some_and(|image| image.doomed);
+    if doomed && !tx.world().is_base(id) && !look.observed.images.contains(&id) {
+        tx.remove(Key::Image(id));
     }
 }

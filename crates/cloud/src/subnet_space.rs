@@ -3,13 +3,12 @@
 //! A free address is sought from a random place on, so that an address just given back is not at once
 //! somebody else's: clients still remember who had it.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use spec::ids::SubnetId;
 
-use crate::model::{Interface, Subnet};
+use crate::model::Subnet;
 use crate::refusal::{Reason, Refusal};
 use crate::world::World;
 
@@ -19,7 +18,7 @@ const RESERVED_FIRST: u32 = 4;
 
 /// How many addresses are left in a subnet.
 pub fn free_in(world: &World, subnet: &Subnet) -> u32 {
-    let used = u32::try_from(world.interfaces_on(subnet.id).count()).unwrap_or(u32::MAX);
+    let used = world.addresses_taken(subnet.id);
     usable(subnet.cidr).map_or(0, |(first, last)| (last - first + 1).saturating_sub(used))
 }
 
@@ -30,11 +29,11 @@ pub fn choose(
     wish: Option<Ipv4Addr>,
     random: u64,
 ) -> Result<Ipv4Addr, Refusal> {
-    let used: BTreeSet<Ipv4Addr> = world.interfaces_on(subnet.id).map(|row| row.address).collect();
+    let used = |address| world.has_address(subnet.id, address);
     match wish {
-        Some(address) => check_wish(subnet.id, subnet.cidr, &used, address).map(|()| address),
+        Some(address) => check_wish(subnet.id, subnet.cidr, used, address).map(|()| address),
         None => usable(subnet.cidr)
-            .and_then(|(first, last)| next_free(first, last, random, |address| used.contains(&address)))
+            .and_then(|(first, last)| next_free_address(first, last, random, used))
             .ok_or_else(|| {
                 Refusal::new(
                     Reason::InsufficientAddresses,
@@ -50,7 +49,7 @@ pub fn choose(
 fn check_wish(
     subnet: SubnetId,
     cidr: Ipv4Net,
-    used: &BTreeSet<Ipv4Addr>,
+    used: impl Fn(Ipv4Addr) -> bool,
     address: Ipv4Addr,
 ) -> Result<(), Refusal> {
     let inside = usable(cidr).is_some_and(|(first, last)| (first..=last).contains(&u32::from(address)));
@@ -62,7 +61,7 @@ fn check_wish(
         let text = format!("Address {address} is in subnet {subnet}'s reserved address range");
         return Err(Refusal::new(Reason::InvalidValue, text));
     }
-    if used.contains(&address) {
+    if used(address) {
         return Err(Refusal::new(Reason::AddressInUse, format!("Address {address} is in use")));
     }
     Ok(())
@@ -70,14 +69,11 @@ fn check_wish(
 
 /// A public address of the pool that nobody has, and that is not the one `interface` had before.
 pub fn choose_public(world: &World, before: Option<Ipv4Addr>, random: u64) -> Result<Ipv4Addr, Refusal> {
-    let in_use = |interface: &Interface| world.public_address(interface);
-    let mut used: BTreeSet<Ipv4Addr> =
-        world.interfaces.values().filter_map(|interface| in_use(interface)).collect();
-    used.extend(before);
+    let used = |address| Some(address) == before || world.has_public_address(address);
     let pool = world.settings.public_pool;
     // The network's own address and the last one are left alone: some clients refuse them.
     let (first, last) = (u32::from(pool.network()) + 1, u32::from(pool.broadcast()).saturating_sub(1));
-    next_free(first, last, random, |address| used.contains(&address)).ok_or_else(|| {
+    next_free_address(first, last, random, used).ok_or_else(|| {
         Refusal::new(
             Reason::InsufficientPublicAddresses,
             format!("All public addresses of the pool {pool} are in use"),
@@ -91,19 +87,27 @@ fn usable(cidr: Ipv4Net) -> Option<(u32, u32)> {
     (first <= last).then_some((first, last))
 }
 
-/// The first address that is not used, from a random one on and around.
-fn next_free(first: u32, last: u32, random: u64, used: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+fn next_free_address(
+    first: u32,
+    last: u32,
+    random: u64,
+    used: impl Fn(Ipv4Addr) -> bool,
+) -> Option<Ipv4Addr> {
+    next_free(first, last, random, |number| used(number.into())).map(Ipv4Addr::from)
+}
+
+/// The first number that is not used, from a random one on and around.
+pub(crate) fn next_free(first: u32, last: u32, random: u64, used: impl Fn(u32) -> bool) -> Option<u32> {
     let count = u64::from(last.checked_sub(first)?) + 1;
     let start = random % count;
-    (0..count)
-        .map(|step| {
-            Ipv4Addr::from(first.wrapping_add(u32::try_from((start + step) % count).unwrap_or_default()))
-        })
-        .find(|address| !used(*address))
+    let mut around = (0..count).map(|step| first + u32::try_from((start + step) % count).unwrap_or_default());
+    around.find(|number| !used(*number))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -112,12 +116,12 @@ mod tests {
         let (first, last) = usable(cidr).unwrap();
         let mut used = BTreeSet::new();
         for random in 0..11_u64 {
-            let address = next_free(first, last, random * 7919, |a| used.contains(&a)).unwrap();
+            let address = next_free_address(first, last, random * 7919, |a| used.contains(&a)).unwrap();
             assert!(used.insert(address));
         }
         assert_eq!(used.first(), Some(&Ipv4Addr::new(10, 0, 0, 20)));
         assert_eq!(used.last(), Some(&Ipv4Addr::new(10, 0, 0, 30)));
-        assert_eq!(next_free(first, last, 3, |a| used.contains(&a)), None);
+        assert_eq!(next_free_address(first, last, 3, |a| used.contains(&a)), None);
     }
 
     #[test]
@@ -125,7 +129,7 @@ mod tests {
         let cidr: Ipv4Net = "10.0.0.0/24".parse().unwrap();
         let used = BTreeSet::from([Ipv4Addr::new(10, 0, 0, 9)]);
         let check = |text: &str| {
-            check_wish(SubnetId::from_random(1), cidr, &used, text.parse().unwrap())
+            check_wish(SubnetId::from_random(1), cidr, |a| used.contains(&a), text.parse().unwrap())
                 .map_err(|refusal| refusal.reason)
         };
         assert_eq!(check("10.0.0.8"), Ok(()));

@@ -3,7 +3,7 @@
 //! Only what a machine that runs or should run needs is wanted of the network: a cloud at rest
 //! has no namespace on the host. Storage is wanted until it is doomed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -117,26 +117,10 @@ impl World {
         }
     }
 
-    /// The groups the host should have of a VPC: those that wanted interfaces are in, and those that the rules of these
-    /// name.
-    pub fn wanted_groups(&self, vpc: VpcId) -> BTreeSet<GroupId> {
-        let used: BTreeSet<GroupId> =
-            self.wanted_interfaces(vpc).flat_map(|interface| interface.groups.iter().copied()).collect();
-        let named = used.iter().filter_map(|group| self.security_groups.get(group)).flat_map(|group| {
-            group.rules.values().filter_map(|rule| match rule.peer {
-                network::Peer::Group(peer) => Some(peer),
-                _ => None,
-            })
-        });
-        let named: BTreeSet<GroupId> = named.filter(|peer| self.security_groups.contains_key(peer)).collect();
-        used.union(&named).copied().collect()
-    }
-
-    fn wanted_interfaces(&self, vpc: VpcId) -> impl Iterator<Item = &Interface> {
-        self.referrers(Key::Vpc(vpc)).filter_map(|key| {
-            let Key::Interface(id) = key else { return None };
-            self.interfaces.get(&id).map(|row| &**row).filter(|row| self.wants_interface(row))
-        })
+    /// Whether the host should have the group: a wanted interface is in it, or in another one whose rules name it.
+    pub fn wants_group(&self, group: GroupId) -> bool {
+        let used = |id| self.needed_interfaces(Key::SecurityGroup(id)).next().is_some();
+        used(group) || self.referring::<SecurityGroup>(Key::SecurityGroup(group)).any(|other| used(other.id))
     }
 
     /// The group as the host should have it.
@@ -155,17 +139,17 @@ impl World {
 
     /// Whether the host should have a namespace for the VPC.
     pub fn wants_network(&self, vpc: VpcId) -> bool {
-        self.wanted_interfaces(vpc).next().is_some()
+        self.needed_interfaces(Key::Vpc(vpc)).next().is_some()
     }
 
     /// The VPC as the host should have it.
     pub fn wanted_network(&self, vpc: &Vpc) -> network::Network {
-        let subnets = self.subnets_of(vpc.id).map(|subnet| network::Subnet {
+        let subnets = self.referring::<Subnet>(Key::Vpc(vpc.id)).map(|subnet| network::Subnet {
             id: subnet.id,
             cidr: subnet.cidr,
             routes: self.routes(subnet),
         });
-        let gateway = self.internet_gateways.values().any(|gateway| gateway.vpc == Some(vpc.id));
+        let gateway = self.referring::<InternetGateway>(Key::Vpc(vpc.id)).next().is_some();
         network::Network {
             vpc: vpc.id,
             cidrs: vec![vpc.cidr],
@@ -176,10 +160,8 @@ impl World {
 
     /// The route table that holds for a subnet: its VPC's main one.
     pub fn route_table_of(&self, subnet: &Subnet) -> Option<&RouteTable> {
-        self.referrers(Key::Vpc(subnet.vpc)).find_map(|key| {
-            let Key::RouteTable(id) = key else { return None };
-            self.route_tables.get(&id).map(|row| &**row).filter(|table| table.main.is_some())
-        })
+        let mut tables = self.referring::<RouteTable>(Key::Vpc(subnet.vpc));
+        tables.find(|table| table.main.is_some()).map(|table| &**table)
     }
 
     fn routes(&self, subnet: &Subnet) -> Vec<Route> {
@@ -204,49 +186,54 @@ impl World {
     }
 
     /// What the host has that these rows decide about, directly or through another: where to look
-    /// after they changed.
+    /// after they changed. What stands on each other comes together: a machine, its volumes and its interfaces.
     pub fn resources_of(&self, keys: impl IntoIterator<Item = Key>) -> BTreeSet<Resource> {
-        let (mut found, mut vpcs) = (BTreeSet::new(), BTreeSet::new());
+        let mut found = BTreeSet::new();
         for key in keys {
-            self.add_resources(key, &mut found, &mut vpcs);
-        }
-        // Which groups a VPC needs takes a walk over its interfaces: once for each VPC, not for each row.
-        for vpc in vpcs {
-            found.extend(self.wanted_groups(vpc).into_iter().map(|group| Resource::Group(vpc, group)));
+            self.add_resources(key, &mut found);
         }
         found
     }
 
-    /// What one row decides about; `vpcs` are those in which any group may be needed or not for it.
-    fn add_resources(&self, key: Key, found: &mut BTreeSet<Resource>, vpcs: &mut BTreeSet<VpcId>) {
+    fn add_resources(&self, key: Key, found: &mut BTreeSet<Resource>) {
         match key {
             Key::Instance(id) | Key::InstanceStatus(id) => {
-                found.insert(Resource::Machine(id));
-                let attached: Vec<Key> = self.referrers(Key::Instance(id)).collect();
-                for key in attached.into_iter().filter(|key| !matches!(key, Key::InstanceStatus(_))) {
-                    self.add_resources(key, found, vpcs);
+                if found.insert(Resource::Machine(id)) {
+                    let of = Key::Instance(id);
+                    self.referring::<Volume>(of)
+                        .for_each(|row| self.add_resources(Key::Volume(row.id), found));
+                    let interfaces = self.referring::<Interface>(of);
+                    interfaces.for_each(|row| self.add_resources(Key::Interface(row.id), found));
                 }
             }
             Key::Interface(id) => {
                 let Some(row) = self.interfaces.get(&id) else { return };
-                found.extend([Resource::Interface(row.vpc, id), Resource::Network(row.vpc)]);
-                found.extend(row.groups.iter().map(|group| Resource::Group(row.vpc, *group)));
-                vpcs.insert(row.vpc);
-                found.extend(row.attachment.as_ref().map(|at| Resource::Machine(at.instance)));
+                if found.insert(Resource::Interface(row.vpc, id)) {
+                    found.insert(Resource::Network(row.vpc));
+                    row.groups.iter().for_each(|group| self.add_resources(Key::SecurityGroup(*group), found));
+                    let at = row.attachment.as_ref();
+                    at.into_iter().for_each(|at| self.add_resources(Key::Instance(at.instance), found));
+                }
             }
             Key::Volume(id) | Key::VolumeStatus(id) => {
-                found.insert(Resource::Volume(id));
-                let Some(row) = self.volumes.get(&id) else { return };
-                found.extend(row.base.map(Resource::Image));
-                found.extend(row.attachment.as_ref().map(|at| Resource::Machine(at.instance)));
+                let row = self.volumes.get(&id);
+                if let (true, Some(row)) = (found.insert(Resource::Volume(id)), row) {
+                    found.extend(row.base.map(Resource::Image));
+                    let at = row.attachment.as_ref();
+                    at.into_iter().for_each(|at| self.add_resources(Key::Instance(at.instance), found));
+                }
             }
             Key::Image(id) => {
                 found.insert(Resource::Image(id));
             }
             Key::SecurityGroup(id) => {
                 let Some(row) = self.security_groups.get(&id) else { return };
-                found.extend([Resource::Group(row.vpc, id), Resource::Network(row.vpc)]);
-                vpcs.insert(row.vpc);
+                found.insert(Resource::Network(row.vpc));
+                let named = row.rules.values().filter_map(|rule| match rule.peer {
+                    network::Peer::Group(peer) => Some(peer),
+                    _ => None,
+                });
+                found.extend(named.chain([id]).map(|group| Resource::Group(row.vpc, group)));
             }
             Key::Vpc(id) => {
                 found.insert(Resource::Network(id));
@@ -263,18 +250,20 @@ impl World {
         }
     }
 
-    /// The disks of all volumes that are based on an image.
-    pub fn based_on(&self, image: ImageId) -> impl Iterator<Item = VolumeId> + '_ {
-        self.referrers(Key::Image(image)).filter_map(|key| match key {
-            Key::Volume(id) => Some(id),
-            _ => None,
-        })
+    /// What the host could have by all rows together.
+    pub fn resources(&self) -> BTreeSet<Resource> {
+        let networks = self.vpcs.keys().copied().map(Resource::Network);
+        let groups = self.security_groups.values().map(|row| Resource::Group(row.vpc, row.id));
+        let interfaces = self.interfaces.values().map(|row| Resource::Interface(row.vpc, row.id));
+        let volumes = self.volumes.keys().copied().map(Resource::Volume);
+        let images = self.images.keys().copied().map(Resource::Image);
+        let machines = self.instances.keys().copied().map(Resource::Machine);
+        networks.chain(groups).chain(interfaces).chain(volumes).chain(images).chain(machines).collect()
     }
 
-    /// Every machine that is wanted or known, by instance.
-    pub fn wanted_machines(&self) -> BTreeMap<InstanceId, MachineWish> {
-        let wishes = self.instances.values().filter_map(|row| Some((row.id, self.wanted_machine(row)?)));
-        wishes.collect()
+    /// Whether a volume is based on the image.
+    pub fn is_base(&self, image: ImageId) -> bool {
+        self.referring::<Volume>(Key::Image(image)).next().is_some()
     }
 }
 

@@ -1,32 +1,32 @@
-//! All rows, with "who refers to whom", as one persistent value.
+//! All rows, with an index, as one persistent value.
 //!
 //! Cloning a world costs nothing, changing one row costs what that row costs; a reader keeps the
 //! world it has while the next one is made. The tables are ordered by id, so listings are stable.
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 use spec::ids::*;
 
+use crate::index::Index;
 use crate::model::*;
 use crate::settings::Settings;
 
 macro_rules! world {
     ($($variant:ident($id:ident) $field:ident $(tags $tags:ident)?;)*) => {
         /// Everything the cloud knows at one moment.
-        #[derive(Clone, Debug)]
+        #[derive(Clone, Debug, PartialEq)]
         pub struct World {
             /// The operator's decisions.
             pub settings: Arc<Settings>,
             $(#[doc = concat!("Rows of [`", stringify!($variant), "`].")] pub $field: OrdMap<$id, Arc<$variant>>,)*
-            /// (referred to, who refers), for every reference of every row.
-            references: OrdSet<(Key, Key)>,
+            pub(crate) index: Index,
         }
 
         impl World {
             /// A world without rows.
             pub fn empty(settings: Arc<Settings>) -> Self {
-                Self { settings, $($field: OrdMap::new(),)* references: OrdSet::new() }
+                Self { settings, $($field: OrdMap::new(),)* index: Index::default() }
             }
 
             /// The row of that name.
@@ -56,6 +56,7 @@ macro_rules! world {
 
         $(impl Table for $variant {
             type Id = $id;
+            const LEAST: Key = Key::$variant($id::from_random(0));
 
             fn table(world: &World) -> &OrdMap<$id, Arc<Self>> {
                 &world.$field
@@ -63,6 +64,13 @@ macro_rules! world {
 
             fn key(id: $id) -> Key {
                 Key::$variant(id)
+            }
+
+            fn id(key: Key) -> Option<$id> {
+                match key {
+                    Key::$variant(id) => Some(id),
+                    _ => None,
+                }
             }
         })*
     };
@@ -73,11 +81,17 @@ pub trait Table: Sized + Clone {
     /// Its id's type.
     type Id: Copy + Ord;
 
+    /// No key of this kind of row is smaller.
+    const LEAST: Key;
+
     /// Its table.
     fn table(world: &World) -> &OrdMap<Self::Id, Arc<Self>>;
 
     /// The name of the row with that id.
     fn key(id: Self::Id) -> Key;
+
+    /// The id in such a name; none where it is that of another kind of row.
+    fn id(key: Key) -> Option<Self::Id>;
 }
 
 for_all_tables!(world);
@@ -90,71 +104,26 @@ impl World {
 
     /// Puts a row in, in place of the one of the same name.
     pub fn put(&mut self, row: Row) {
-        self.remove(row.key());
-        for referred in row.refers_to() {
-            self.references.insert((referred, row.key()));
-        }
-        self.insert(row);
+        self.reindex(row.key(), |world| world.insert(row));
     }
 
     /// Takes a row out; nothing where it is not there.
     pub fn remove(&mut self, key: Key) {
-        let Some(row) = self.row(key) else { return };
-        for referred in row.refers_to() {
-            self.references.remove(&(referred, key));
-        }
-        self.take(key);
-    }
-
-    /// The names of the rows that refer to this one.
-    pub fn referrers(&self, to: Key) -> impl Iterator<Item = Key> + '_ {
-        // No key is smaller than the image with id 0, the first variant of `Key`.
-        let least = Key::Image(ImageId::from_random(0));
-        self.references
-            .range((to, least)..)
-            .take_while(move |(referred, _)| *referred == to)
-            .map(|(_, who)| *who)
+        self.reindex(key, |world| world.take(key));
     }
 
     /// The interfaces attached to an instance, by device index.
     pub fn interfaces_of(&self, instance: InstanceId) -> Vec<&Arc<Interface>> {
-        let mut interfaces: Vec<_> = self
-            .referrers(Key::Instance(instance))
-            .filter_map(|key| if let Key::Interface(id) = key { self.interfaces.get(&id) } else { None })
-            .collect();
+        let mut interfaces: Vec<_> = self.referring::<Interface>(Key::Instance(instance)).collect();
         interfaces.sort_by_key(|row| row.attachment.as_ref().map(|at| at.device_index));
         interfaces
     }
 
     /// The volumes attached to an instance, by device name.
     pub fn volumes_of(&self, instance: InstanceId) -> Vec<&Arc<Volume>> {
-        let mut volumes: Vec<_> = self
-            .referrers(Key::Instance(instance))
-            .filter_map(|key| if let Key::Volume(id) = key { self.volumes.get(&id) } else { None })
-            .collect();
+        let mut volumes: Vec<_> = self.referring::<Volume>(Key::Instance(instance)).collect();
         volumes.sort_by(|a, b| device(a).cmp(&device(b)));
         volumes
-    }
-
-    /// The interfaces in a security group.
-    pub fn interfaces_in(&self, group: GroupId) -> impl Iterator<Item = &Arc<Interface>> {
-        self.interfaces_referring(Key::SecurityGroup(group))
-    }
-
-    /// The interfaces of a subnet.
-    pub fn interfaces_on(&self, subnet: SubnetId) -> impl Iterator<Item = &Arc<Interface>> {
-        self.interfaces_referring(Key::Subnet(subnet))
-    }
-
-    fn interfaces_referring(&self, to: Key) -> impl Iterator<Item = &Arc<Interface>> {
-        self.referrers(to)
-            .filter_map(|key| if let Key::Interface(id) = key { self.interfaces.get(&id) } else { None })
-    }
-
-    /// The subnets of a VPC.
-    pub fn subnets_of(&self, vpc: VpcId) -> impl Iterator<Item = &Arc<Subnet>> {
-        self.referrers(Key::Vpc(vpc))
-            .filter_map(|key| if let Key::Subnet(id) = key { self.subnets.get(&id) } else { None })
     }
 
     /// The default VPC.
@@ -172,31 +141,4 @@ impl World {
 
 fn device(volume: &Volume) -> Option<&str> {
     volume.attachment.as_ref().map(|at| at.device.as_str())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_follow_a_row_as_it_changes() {
-        let mut world = World::empty(Arc::default());
-        let (vpc, other) = (VpcId::from_random(1), VpcId::from_random(2));
-        let id = InternetGatewayId::from_random(3);
-        let gateway = |vpc| InternetGateway { id, vpc, tags: Tags::new() };
-        world.put(gateway(Some(vpc)).into());
-        assert_eq!(world.referrers(Key::Vpc(vpc)).collect::<Vec<_>>(), [Key::InternetGateway(id)]);
-        world.put(gateway(Some(other)).into());
-        assert_eq!(world.referrers(Key::Vpc(vpc)).count(), 0);
-        assert_eq!(world.referrers(Key::Vpc(other)).count(), 1);
-        world.remove(Key::InternetGateway(id));
-        assert_eq!(world.referrers(Key::Vpc(other)).count(), 0);
-        assert_eq!(world.rows().count(), 0);
-    }
-
-    #[test]
-    fn the_least_key_is_least() {
-        assert!(Key::Image(ImageId::from_random(0)) <= Key::Image(ImageId::from_random(1)));
-        assert!(Key::Image(ImageId::from_random(u64::MAX)) < Key::Instance(InstanceId::from_random(0)));
-    }
 }

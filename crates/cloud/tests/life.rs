@@ -9,11 +9,12 @@ use cloud::rules::{instances as rules, launch::run_instances};
 use cloud::settle::{MAX_QUICK_FAILURES, TERMINATED_VISIBLE, Trouble};
 use cloud::state::InstanceState::*;
 use cloud::{Reason, World};
-use common::{Cloud, launch};
+use common::Cloud;
 use spec::control::EndReason;
 use spec::ids::*;
 use spec::observed::MachineState;
 use spec::steps::{Resource, Step};
+use tests::small_world::launch;
 
 /// The instances of a reservation, in order.
 fn instances(world: &World, reservation: ReservationId) -> Vec<InstanceId> {

@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use cloud::World;
 use cloud::capacity::room_for;
@@ -12,9 +13,12 @@ use cloud::catalog;
 use cloud::model::*;
 use cloud::rules::{instances as rules, launch::BlockDevice, launch::run_instances, security_groups};
 use cloud::state::InstanceState;
-use common::{Cloud, generator, launch};
+use common::Cloud;
 use spec::control::EndReason;
 use spec::ids::*;
+use spec::observed::Scope;
+use spec::steps::Step;
+use tests::small_world::{chance, launch};
 
 /// What must hold of every world, at rest or not.
 fn check_world(world: &World) {
@@ -37,6 +41,13 @@ fn check_world(world: &World) {
         assert!(subnet.cidr.contains(&interface.address));
         assert!(!interface.groups.is_empty());
     }
+}
+
+/// The index follows from the rows, whatever the order in which they came.
+fn check_index(world: &World) {
+    let mut again = World::empty(Arc::clone(&world.settings));
+    world.rows().collect::<Vec<_>>().into_iter().rev().for_each(|row| again.put(row));
+    assert!(again == *world);
 }
 
 fn check_unique<T: Ord + std::fmt::Debug>(things: impl Iterator<Item = T>, what: &str) {
@@ -155,7 +166,7 @@ fn whatever_happens_the_world_stays_whole_and_comes_to_rest() {
     for seed in 0..20_u64 {
         let (mut cloud, image) = Cloud::new();
         let mut seed = seed;
-        let mut random = generator(&mut seed);
+        let mut random = chance(&mut seed);
         for _ in 0..40 {
             act(&mut cloud, image, &mut random);
             check_world(&cloud.world);
@@ -164,11 +175,54 @@ fn whatever_happens_the_world_stays_whole_and_comes_to_rest() {
                 cloud.round();
                 check_world(&cloud.world);
             }
+            check_index(&cloud.world);
             cloud.pass_seconds(random() % 40);
         }
         come_to_rest(&mut cloud);
         check_rest(&cloud);
     }
+}
+
+/// A look at one instance, with all that stands on each other, settles and plans what a look at everything does.
+#[test]
+fn a_narrow_look_says_of_its_scope_what_a_wide_one_says() {
+    for seed in 0..20_u64 {
+        let (mut cloud, image) = Cloud::new();
+        let mut seed = seed + 1000;
+        let mut random = chance(&mut seed);
+        for _ in 0..30 {
+            act(&mut cloud, image, &mut random);
+            let ids: Vec<InstanceId> = cloud.world.instances.keys().copied().collect();
+            if let Some(id) = any(&ids, random()) {
+                compare_looks(&cloud, id);
+            }
+            cloud.round();
+            cloud.pass_seconds(random() % 40);
+        }
+    }
+}
+
+fn compare_looks(cloud: &Cloud, id: InstanceId) {
+    let mut cloud = cloud.clone();
+    let resources = cloud.world.resources_of([Key::Instance(id)]);
+    // What is shared depends on the others too, so first all is written down that can be seen of them.
+    let others = cloud.world.resources().into_iter().chain(cloud.host.resources());
+    let others = Scope::Resources(others.filter(|one| !resources.contains(one)).collect());
+    while cloud.look(&others).0 {}
+    let scope = Scope::Resources(resources.clone());
+    let (mut narrow, mut wide) = (cloud.clone(), cloud.clone());
+    let (_, mut narrow_steps) = narrow.look(&scope);
+    let (_, mut wide_steps) = wide.look(&Scope::Everything);
+    wide_steps.retain(|step| resources.contains(&step.resource()));
+    let row = |cloud: &Cloud, key| cloud.world.row(key);
+    let keys = cloud.world.referrers(Key::Instance(id)).chain([Key::Instance(id), Key::InstanceStatus(id)]);
+    for key in keys.collect::<Vec<_>>() {
+        assert_eq!(row(&narrow, key), row(&wide, key), "of {id}");
+    }
+    // A group that is to go waits for changes of interfaces that a narrow look does not see.
+    wide_steps.retain(|step| !matches!(step, Step::RemoveGroup(..)));
+    narrow_steps.retain(|step| !matches!(step, Step::RemoveGroup(..)));
+    assert_eq!(narrow_steps, wide_steps, "of {id}");
 }
 
 /// Rounds until nothing is to be done, whatever time passes.

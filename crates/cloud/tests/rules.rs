@@ -11,7 +11,8 @@ use cloud::refusal::Kind;
 use cloud::rules::launch::{MAX_GROUPS, run_instances};
 use cloud::rules::security_groups::{self, NewGroup};
 use cloud::rules::{images, tags};
-use common::{Cloud, launch};
+use common::Cloud;
+use tests::small_world::launch;
 
 fn group(cloud: &mut Cloud, name: String) -> spec::ids::GroupId {
     let new = NewGroup { name, description: "for a test".into(), vpc: None, tags: Tags::new() };

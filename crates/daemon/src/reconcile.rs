@@ -127,11 +127,9 @@ impl Reconciler {
             Err(TransactError::Store(error)) => return Err(error),
             Err(TransactError::Refused(never)) => match never {},
         };
-        let Plan { steps, wake_at } =
+        let Plan { steps, wakes } =
             plan(&world, Look { scope: &scope, observed: &observed, busy: &busy }, now());
-        if let Some(at) = wake_at {
-            self.wake_by(at);
-        }
+        wakes.into_values().for_each(|at| self.wake_by(at));
         steps.into_iter().for_each(|step| self.start(step, &scope));
         Ok(())
     }

@@ -154,11 +154,7 @@ struct Derivation<'a> {
 
 impl<'a> Derivation<'a> {
     fn interfaces(&self) -> impl Iterator<Item = &'a Interface> {
-        let world = self.world;
-        world.referrers(Key::Vpc(self.vpc.id)).filter_map(move |key| {
-            let Key::Interface(id) = key else { return None };
-            world.interfaces.get(&id).map(|row| &**row)
-        })
+        self.world.referring::<Interface>(Key::Vpc(self.vpc.id)).map(|row| &**row)
     }
 
     /// None where the instance has no interface in a subnet that exists.

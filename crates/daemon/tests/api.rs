@@ -8,10 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud::first_start::first_start;
 use cloud::model::*;
-use cloud::rules::images::{self, NewImage};
-use cloud::{Refusal, Settings, Tx};
+use cloud::{Refusal, Tx};
 use cumuletd::api::Api;
 use cumuletd::reconcile::Reconciler;
 use cumuletd::store::Store;
@@ -24,8 +22,8 @@ use host::simulated::Simulated;
 use host::{Capacity, Host};
 use spec::control::EndReason;
 use spec::ids::{ImageId, InstanceId};
-use spec::storage::{Architecture, ImageFacts};
 use tempfile::TempDir;
+use tests::small_world::{chance, first_image, settings};
 
 /// A cloud with one image, and its host.
 struct Cloud {
@@ -40,8 +38,7 @@ impl Cloud {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let host = Simulated::new(Capacity { processors: 4, memory_mib: 8192 });
-        let settings = Settings { architecture: Architecture::X86_64, ..Settings::default() };
-        let (store, wakes) = Store::open(&folder.path().join("store.sqlite"), settings).unwrap();
+        let (store, wakes) = Store::open(&folder.path().join("store.sqlite"), settings()).unwrap();
         let reconciler = Reconciler::new(store.clone(), Arc::new(host.clone()) as Arc<dyn Host>, wakes);
         let (image, _) = store.transact(first_image).await.unwrap();
         host.add_image(image);
@@ -130,15 +127,6 @@ impl Cloud {
     }
 }
 
-fn first_image(tx: &mut Tx<'_>) -> Result<ImageId, Refusal> {
-    first_start(tx);
-    let new = NewImage { name: "tiny".into(), description: String::new(), tags: Tags::new() };
-    let id = images::begin_import(tx, new)?;
-    let facts = ImageFacts { bytes: 1 << 28, architecture: Architecture::X86_64, kernel: None };
-    images::finish_import(tx, id, &facts)?;
-    Ok(id)
-}
-
 #[tokio::test]
 async fn a_guests_own_power_off_is_told_apart_from_a_users_stop() {
     for (behavior, state) in [
@@ -205,7 +193,7 @@ async fn a_machine_that_was_given_up_says_why_without_telling_of_the_host() {
     assert!(!reason.message.contains("/var"), "{}", reason.message);
 }
 
-/// Random requests (SplitMix64) out of words that mean something and words that do not.
+/// Random requests out of words that mean something and words that do not.
 struct Noise {
     seed: u64,
     words: Vec<String>,
@@ -213,11 +201,7 @@ struct Noise {
 
 impl Noise {
     fn next(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        chance(&mut self.seed)()
     }
 
     fn below(&mut self, end: usize) -> usize {

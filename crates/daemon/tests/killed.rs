@@ -5,22 +5,20 @@
 //! was done is done, and the daemon never hears of it. A new daemon on the same store and host
 //! then goes on. This stands in for a shelf of tests of recovery, one for each moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use cloud::first_start::first_start;
-use cloud::model::*;
 use cloud::rules::launch::{BlockDevice, Launch, run_instances};
 use cloud::rules::{images, instances};
-use cloud::{Refusal, Settings, Tx, World};
+use cloud::{Refusal, Tx, World};
 use cumuletd::reconcile::Reconciler;
 use cumuletd::store::{Store, TransactError};
 use host::simulated::Simulated;
 use host::{Capacity, Host};
 use spec::ids::{ImageId, InstanceId};
 use spec::observed::{MachineState, Observed};
-use spec::storage::{Architecture, ImageFacts};
+use tests::small_world::{self, first_image, settings};
 
 /// A daemon, or what of it decides anything: its store and its loop.
 struct Daemon {
@@ -43,19 +41,8 @@ impl<'a> Site<'a> {
         let host = Simulated::new(Capacity { processors: 4, memory_mib: 8192 });
         let daemon = start(&host, state);
         let mut site = Self { host, state, deaths: 0, daemon };
-        let image = Arc::new(std::sync::Mutex::new(None));
-        let seen = Arc::clone(&image);
-        let command = move |tx: &mut Tx<'_>| {
-            first_start(tx);
-            let new = images::NewImage { name: "tiny".into(), description: String::new(), tags: Tags::new() };
-            let id = images::begin_import(tx, new)?;
-            let facts = ImageFacts { bytes: 1 << 28, architecture: Architecture::X86_64, kernel: None };
-            images::finish_import(tx, id, &facts)?;
-            *seen.lock().expect("not poisoned") = Some(id);
-            Ok::<_, Refusal>(())
-        };
-        site.daemon.store.transact(command).await.expect("an image can be announced");
-        let image: ImageId = image.lock().expect("not poisoned").expect("an image was made");
+        let made = site.daemon.store.transact(first_image).await;
+        let (image, _) = made.expect("an image can be announced");
         site.host.add_image(image);
         site.settle_down().await;
         site
@@ -92,8 +79,7 @@ impl<'a> Site<'a> {
 }
 
 fn start(host: &Simulated, state: &Path) -> Daemon {
-    let settings = Settings { architecture: Architecture::X86_64, ..Settings::default() };
-    let (store, wakes) = Store::open(&state.join("store.sqlite"), settings).expect("the store opens");
+    let (store, wakes) = Store::open(&state.join("store.sqlite"), settings()).expect("the store opens");
     let reconciler = Reconciler::new(store.clone(), Arc::new(host.clone()) as Arc<dyn Host>, wakes);
     Daemon { store, reconciler }
 }
@@ -107,31 +93,8 @@ fn launch(image: ImageId) -> Launch {
         throughput: None,
         delete_on_termination: Some(false),
     };
-    Launch {
-        image,
-        instance_type: Some("t3.nano".into()),
-        least: 2,
-        most: 2,
-        key_name: None,
-        groups: BTreeSet::new(),
-        group_names: BTreeSet::new(),
-        subnet: None,
-        zone: None,
-        address: None,
-        public: None,
-        interface_description: String::new(),
-        keep_interface: false,
-        user_data: None,
-        volumes: vec![data],
-        instance_tags: Tags::new(),
-        volume_tags: Tags::new(),
-        interface_tags: Tags::new(),
-        client_token: Some("once".into()),
-        shutdown_behavior: ShutdownBehavior::Stop,
-        termination_protection: false,
-        stop_protection: false,
-        metadata: MetadataOptions { enabled: true, tokens_required: false, hop_limit: 2, tags: false },
-    }
+    let usual = small_world::launch(image);
+    Launch { least: 2, most: 2, volumes: vec![data], client_token: Some("once".into()), ..usual }
 }
 
 /// The instances by their number in the launch.

@@ -231,14 +231,7 @@ impl Host for Simulated {
     fn observe(&self, scope: &Scope) -> Result<Observed, Error> {
         let state = self.state();
         state.alive()?;
-        let mut found = state.found.clone();
-        found.networks.retain(|vpc, _| scope.covers(Resource::Network(*vpc)));
-        found.groups.retain(|(vpc, id), _| scope.covers(Resource::Group(*vpc, *id)));
-        found.interfaces.retain(|(vpc, id), _| scope.covers(Resource::Interface(*vpc, *id)));
-        found.volumes.retain(|id| scope.covers(Resource::Volume(*id)));
-        found.images.retain(|id| scope.covers(Resource::Image(*id)));
-        found.machines.retain(|id, _| scope.covers(Resource::Machine(*id)));
-        Ok(found)
+        Ok(state.found.within(scope))
     }
 
     fn perform(&self, step: &Step) -> Result<(), Error> {

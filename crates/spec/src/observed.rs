@@ -48,6 +48,42 @@ pub struct Observed {
     pub machines: BTreeMap<InstanceId, MachineState>,
 }
 
+impl Observed {
+    /// What of it is within a scope, at the cost of the scope.
+    pub fn within(&self, scope: &Scope) -> Self {
+        let Scope::Resources(resources) = scope else { return self.clone() };
+        let mut within = Self::default();
+        for resource in resources {
+            match resource {
+                Resource::Network(vpc) => take(&self.networks, *vpc, &mut within.networks),
+                Resource::Group(vpc, id) => take(&self.groups, (*vpc, *id), &mut within.groups),
+                Resource::Interface(vpc, id) => take(&self.interfaces, (*vpc, *id), &mut within.interfaces),
+                Resource::Volume(id) => within.volumes.extend(self.volumes.get(id)),
+                Resource::Image(id) => within.images.extend(self.images.get(id)),
+                Resource::Machine(id) => take(&self.machines, *id, &mut within.machines),
+            }
+        }
+        within
+    }
+
+    /// All that was found.
+    pub fn resources(&self) -> impl Iterator<Item = Resource> {
+        let networks = self.networks.keys().map(|vpc| Resource::Network(*vpc));
+        let groups = self.groups.keys().map(|(vpc, id)| Resource::Group(*vpc, *id));
+        let interfaces = self.interfaces.keys().map(|(vpc, id)| Resource::Interface(*vpc, *id));
+        let volumes = self.volumes.iter().copied().map(Resource::Volume);
+        let images = self.images.iter().copied().map(Resource::Image);
+        let machines = self.machines.keys().copied().map(Resource::Machine);
+        networks.chain(groups).chain(interfaces).chain(volumes).chain(images).chain(machines)
+    }
+}
+
+fn take<K: Ord, V: Clone>(from: &BTreeMap<K, V>, key: K, into: &mut BTreeMap<K, V>) {
+    if let Some(value) = from.get(&key) {
+        into.insert(key, value.clone());
+    }
+}
+
 /// What there is of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MachineState {

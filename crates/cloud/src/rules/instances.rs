@@ -41,6 +41,8 @@ fn start_one(tx: &mut Tx<'_>, instance: &Instance) -> Result<(), Refusal> {
         capacity::fit(tx.world(), kind, 1, 1)?;
     }
     let goal = Goal { incarnation: instance.goal.incarnation + 1, aim: Aim::Run, since: tx.now };
+    // First, so that the address chosen for one of its interfaces is taken when the next one's is chosen.
+    tx.put(Instance { goal, launched: tx.now, ..instance.clone() });
     let interfaces: Vec<Arc<Interface>> =
         tx.world().interfaces_of(instance.id).into_iter().cloned().collect();
     for interface in interfaces.iter().filter(|interface| interface.auto_public.is_some()) {
@@ -48,7 +50,6 @@ fn start_one(tx: &mut Tx<'_>, instance: &Instance) -> Result<(), Refusal> {
         let public = subnet_space::choose_public(tx.world(), interface.auto_public, random)?;
         tx.put(Interface { auto_public: Some(public), ..(**interface).clone() });
     }
-    tx.put(Instance { goal, launched: tx.now, ..instance.clone() });
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::catalog::{self, InstanceType};
 use crate::model::*;
 use crate::refusal::{Kind, Reason, Refusal};
 use crate::rules::tags::check_tags;
-use crate::subnet_space;
+use crate::subnet_space::{self, next_free};
 use crate::tx::Tx;
 use crate::world::World;
 
@@ -137,10 +137,7 @@ pub fn run_instances(tx: &mut Tx<'_>, launch: &Launch) -> Result<ReservationId, 
 
 /// The reservation that was made with this token already.
 fn same_token(tx: &Tx<'_>, token: &ClientToken) -> Result<Option<ReservationId>, Refusal> {
-    let mut instances = tx.world().instances.values();
-    let with_token =
-        |row: &&Arc<Instance>| row.client_token.as_ref().is_some_and(|had| had.token == token.token);
-    match instances.find(with_token) {
+    match tx.world().launched_with(&token.token) {
         None => Ok(None),
         Some(row) if row.client_token.as_ref() == Some(token) => Ok(Some(row.reservation)),
         Some(_) => Err(Refusal::new(
@@ -282,8 +279,8 @@ fn check_groups(tx: &Tx<'_>, launch: &Launch, subnet: &Subnet) -> Result<BTreeSe
 
 /// The group of that name in a VPC.
 pub fn group_by_name(world: &World, vpc: VpcId, name: &str) -> Result<GroupId, Refusal> {
-    let mut groups = world.security_groups.values();
-    groups.find(|group| group.vpc == vpc && group.name == name).map(|group| group.id).ok_or_else(|| {
+    let mut groups = world.referring::<SecurityGroup>(Key::Vpc(vpc));
+    groups.find(|group| group.name == name).map(|group| group.id).ok_or_else(|| {
         let text = format!("The security group '{name}' does not exist in VPC '{vpc}'");
         Refusal::new(Reason::NotFound(Kind::Group), text)
     })
@@ -485,11 +482,12 @@ fn write_instance(
 }
 
 /// A user id that no instance has of which something may still be on the host.
-fn free_user(tx: &Tx<'_>) -> Result<u32, Refusal> {
-    let used: BTreeSet<u32> = tx.world().instances.values().map(|row| row.user).collect();
-    let mut range = tx.settings().users.clone();
-    range.find(|user| !used.contains(user)).ok_or_else(|| {
-        let text = format!("All {} user ids for machines are in use", tx.settings().users.len());
+fn free_user(tx: &mut Tx<'_>) -> Result<u32, Refusal> {
+    let (random, users) = (tx.random(), tx.settings().users.clone());
+    let last = users.end.checked_sub(1);
+    let free = last.and_then(|last| next_free(users.start, last, random, |user| tx.world().has_user(user)));
+    free.ok_or_else(|| {
+        let text = format!("All {} user ids for machines are in use", users.len());
         Refusal::new(Reason::InsufficientCapacity, text)
     })
 }

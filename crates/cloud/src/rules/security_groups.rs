@@ -71,7 +71,7 @@ fn check_name(tx: &Tx<'_>, vpc: VpcId, name: &str) -> Result<(), Refusal> {
             format!("Invalid value '{name}' for groupName. Group names may not be in the format sg-*.");
         return Err(Refusal::new(Reason::InvalidValue, text));
     }
-    if tx.world().security_groups.values().any(|group| group.vpc == vpc && group.name == name) {
+    if tx.world().referring::<SecurityGroup>(Key::Vpc(vpc)).any(|group| group.name == name) {
         let text = format!("The security group '{name}' already exists for VPC '{vpc}'");
         return Err(Refusal::new(Reason::Duplicate(Kind::Group), text));
     }

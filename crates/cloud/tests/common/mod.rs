@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cloud::model::*;
 use cloud::plan::Look;
-use cloud::rules::{images, launch::Launch};
 use cloud::settle::Troubles;
 use cloud::{Refusal, Settings, Timestamp, Tx, World, plan, settle};
 use spec::Fingerprint;
@@ -13,9 +11,10 @@ use spec::control::{EndReason, Ending, Status};
 use spec::ids::*;
 use spec::observed::{MachineState, Observed, Scope};
 use spec::steps::Step;
-use spec::storage::{Architecture, ImageFacts};
+use tests::small_world::{chance, first_image, settings};
 
 /// A cloud, the time in it, and what its host has.
+#[derive(Clone)]
 pub(crate) struct Cloud {
     pub(crate) world: World,
     pub(crate) now: Timestamp,
@@ -29,7 +28,11 @@ pub(crate) struct Cloud {
 impl Cloud {
     /// A cloud after its first start, with one image.
     pub(crate) fn new() -> (Self, ImageId) {
-        let settings = Settings { architecture: Architecture::X86_64, ..Settings::default() };
+        Self::with(settings())
+    }
+
+    /// The same with other settings.
+    pub(crate) fn with(settings: Settings) -> (Self, ImageId) {
         let mut cloud = Self {
             world: World::empty(Arc::new(settings)),
             now: Timestamp(1_000_000),
@@ -38,15 +41,7 @@ impl Cloud {
             guests_obey: true,
             seed: 1,
         };
-        let first = cloud.command(|tx| {
-            cloud::first_start::first_start(tx);
-            Ok(())
-        });
-        first.unwrap();
-        let new = images::NewImage { name: "tiny".into(), description: String::new(), tags: Tags::new() };
-        let image = cloud.command(|tx| images::begin_import(tx, new.clone())).unwrap();
-        let facts = ImageFacts { bytes: 1 << 28, architecture: Architecture::X86_64, kernel: None };
-        cloud.command(|tx| images::finish_import(tx, image, &facts)).unwrap();
+        let image = cloud.command(first_image).unwrap();
         cloud.host.images.insert(image);
         (cloud, image)
     }
@@ -56,7 +51,7 @@ impl Cloud {
         &mut self,
         command: impl Fn(&mut Tx<'_>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let mut random = generator(&mut self.seed);
+        let mut random = chance(&mut self.seed);
         let mut tx = Tx::new(&self.world, self.now, &mut random);
         let answer = command(&mut tx)?;
         self.world = tx.finish().1;
@@ -65,17 +60,21 @@ impl Cloud {
 
     /// One round: settle, plan, do every step. Returns whether anything was settled, and the steps.
     pub(crate) fn round(&mut self) -> (bool, Vec<Step>) {
-        let busy = BTreeSet::new();
-        let (scope, observed) = (Scope::Everything, self.host.clone());
-        let look = Look { scope: &scope, observed: &observed, busy: &busy };
+        let (settled, steps) = self.look(&Scope::Everything);
+        steps.iter().for_each(|step| self.perform(step));
+        (settled, steps)
+    }
+
+    /// Settles and plans what is found within a scope. Returns whether anything was settled, and the steps.
+    pub(crate) fn look(&mut self, scope: &Scope) -> (bool, Vec<Step>) {
+        let (busy, observed) = (BTreeSet::new(), self.host.within(scope));
+        let look = Look { scope, observed: &observed, busy: &busy };
         let troubles = self.troubles.clone();
         let settled = self.command(|tx| {
             settle(tx, look, &troubles);
             Ok(!tx.is_empty())
         });
-        let steps = plan(&self.world, look, self.now).steps;
-        steps.iter().for_each(|step| self.perform(step));
-        (settled.unwrap(), steps)
+        (settled.unwrap(), plan(&self.world, look, self.now).steps)
     }
 
     /// Rounds until there is nothing to do; the time stands still.
@@ -114,7 +113,7 @@ impl Cloud {
         }
     }
 
-    fn perform(&mut self, step: &Step) {
+    pub(crate) fn perform(&mut self, step: &Step) {
         self.check_ground(step);
         let host = &mut self.host;
         match step {
@@ -203,45 +202,5 @@ impl Cloud {
             }
             _ => {}
         }
-    }
-}
-
-/// A launch of one small instance that says nothing else.
-pub(crate) fn launch(image: ImageId) -> Launch {
-    Launch {
-        image,
-        instance_type: Some("t3.nano".into()),
-        least: 1,
-        most: 1,
-        key_name: None,
-        groups: BTreeSet::new(),
-        group_names: BTreeSet::new(),
-        subnet: None,
-        zone: None,
-        address: None,
-        public: None,
-        interface_description: String::new(),
-        keep_interface: false,
-        user_data: None,
-        volumes: Vec::new(),
-        instance_tags: Tags::new(),
-        volume_tags: Tags::new(),
-        interface_tags: Tags::new(),
-        client_token: None,
-        shutdown_behavior: ShutdownBehavior::Stop,
-        termination_protection: false,
-        stop_protection: false,
-        metadata: MetadataOptions { enabled: true, tokens_required: false, hop_limit: 2, tags: false },
-    }
-}
-
-/// Pseudo-random numbers (SplitMix64), the same every time.
-pub(crate) fn generator(seed: &mut u64) -> impl FnMut() -> u64 + '_ {
-    || {
-        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }

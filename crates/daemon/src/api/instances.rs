@@ -250,7 +250,7 @@ pub(super) fn joined(found: Vec<wire::Reservation>) -> Vec<wire::Reservation> {
 
 /// The instances of one launch.
 pub(super) fn launched(world: &World, id: spec::ids::ReservationId) -> wire::Reservation {
-    let mut rows: Vec<_> = world.instances.values().filter(|row| row.reservation == id).collect();
+    let mut rows: Vec<_> = world.launched(id).collect();
     rows.sort_unstable_by_key(|row| row.launch_index);
     joined(rows.into_iter().map(|row| reservation(world, row)).collect()).pop().unwrap_or_default()
 }

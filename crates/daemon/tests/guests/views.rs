@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cloud::model::{InstanceStatus, Interface, InterfaceAttachment, Key, MetadataOptions, Seen, Tags, Vpc};
+use cloud::model::{
+    InstanceStatus, Interface, InterfaceAttachment, Key, MetadataOptions, Seen, Subnet, Tags, Vpc,
+};
 use cloud::rules::launch::{BlockDevice, Launch};
 use cloud::rules::{instances, key_pairs};
 use cloud::{Timestamp, World};
@@ -215,7 +217,7 @@ fn names_are_those_of_the_vpc_and_public_ones_those_of_the_cloud() {
     // From another VPC with the same addresses, the public address stands for itself.
     let vpc = Vpc::clone(cloud.world.default_vpc().unwrap());
     let other = Vpc { id: VpcId::from_random(5), is_default: false, number: 1, ..vpc.clone() };
-    let subnet = cloud.world.subnets_of(vpc.id).next().unwrap();
+    let subnet = cloud.world.referring::<Subnet>(Key::Vpc(vpc.id)).next().unwrap();
     let subnet = cloud::model::Subnet { id: SubnetId::from_random(5), vpc: other.id, ..(**subnet).clone() };
     let neighbour = cloud.launch_usual();
     let moved =
