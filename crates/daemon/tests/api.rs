@@ -66,7 +66,7 @@ impl Cloud {
     async fn settle(&mut self) {
         for _ in 0..100 {
             self.reconciler.round().await.unwrap();
-            if self.reconciler.is_quiet().await {
+            if self.reconciler.is_quiet().await.unwrap() {
                 return;
             }
         }
@@ -76,7 +76,7 @@ impl Cloud {
     /// Rounds of the loop until an instance is as it should be: a hint takes a moment to arrive.
     async fn until(&mut self, id: InstanceId, holds: impl Fn(&wire::InstanceStatus) -> bool) {
         for _ in 0..2000 {
-            self.reconciler.is_quiet().await;
+            self.reconciler.is_quiet().await.unwrap();
             self.reconciler.round().await.unwrap();
             if holds(&self.status(id).await) {
                 return;

@@ -61,7 +61,7 @@ impl<'a> Site<'a> {
     async fn settle_down(&mut self) {
         for _ in 0..200 {
             self.daemon.reconciler.round().await.expect("the store works");
-            let quiet = self.daemon.reconciler.is_quiet().await;
+            let quiet = self.daemon.reconciler.is_quiet().await.expect("the store works");
             if self.host.is_cut() {
                 self.deaths += 1;
                 self.host.cut_after(None);
