@@ -210,6 +210,9 @@ async fn a_look_that_is_stuck_holds_up_nobody_else() {
     site.until_all(&stuck, InstanceState::Running).await;
     site.slow.set_stuck(Some(stuck[0]));
     site.simulated.kill_outside(stuck[0]);
+    let looked_at =
+        || site.slow.watch.lock().unwrap().looks.iter().any(|look| look.covers(Resource::Machine(stuck[0])));
+    site.until("a look at it", |_| looked_at()).await;
     let others = site.launch(3).await;
     site.until_all(&others, InstanceState::Running).await;
     site.store.transact(move |tx: &mut Tx<'_>| rules::terminate(tx, &others).map(|_| others)).await.unwrap();
