@@ -1,8 +1,10 @@
 //! Stands in for the monitor in this crate's tests: it keeps the launcher's contract honestly and runs no guest.
 //!
-//! Launched, it opens its disks as the monitor does, writes to its console, answers its control socket, and ends as asked. A
+//! Launched, it opens its disks as the monitor does, writes to its console, answers its control socket, and ends as asked.
+//! Devices that it is given it keeps when asked for them, until it is forced or told to. A
 //! line on its console socket makes it do what a guest might: `report` says how it finds itself, `write` writes to its first
-//! disk and flushes, `vanish` ends it without a word.
+//! disk and flushes, `write last` to the end of each disk that it was given, `release` gives back what it was asked for,
+//! `vanish` ends it without a word.
 //!
 //! `fake_monitor launch FOLDER` is the other side: it launches the machine of the tests in that folder, so that a test can
 //! kill it while it does.
@@ -11,8 +13,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::io::{BufRead, BufReader, IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -21,9 +23,12 @@ use std::thread;
 
 use host::linux::machines::{Machines, Places};
 use host::linux::storage::Storage;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use spec::console;
-use spec::control::{EndReason, Ending, Request, Status};
-use spec::machine::{Launch, Machine, Nic, descriptors as names};
+use spec::control::{
+    Answer, DeviceState, DiskStatus, EndReason, Ending, MAX_DESCRIPTORS, NicStatus, Request, Status,
+};
+use spec::machine::{Device, DeviceId, Launch, Machine, Nic, descriptors as names};
 use volume::{Access, Parts, Volume};
 
 fn main() {
@@ -37,7 +42,15 @@ fn main() {
 struct Shared {
     status: Mutex<Status>,
     connections: Mutex<Vec<UnixStream>>,
+    /// What was given while it ran.
+    given: Mutex<BTreeMap<DeviceId, Given>>,
     ending: File,
+}
+
+/// What stands behind a device.
+enum Given {
+    Volume(Volume),
+    Tap(#[expect(dead_code, reason = "it is only held")] OwnedFd),
 }
 
 fn monitor(list: &str) {
@@ -61,12 +74,17 @@ fn monitor(list: &str) {
     { kernel }.read_to_end(&mut kernel_bytes).unwrap();
     print_line(&ring, &format!("{} {} {}", kernel_bytes.len(), machine.run, launch.command_line));
     eprintln!("the fake monitor of {} runs", machine.instance);
-    let status = Status::new(machine.run, machine.reboots);
-    let shared = Arc::new(Shared { status: Mutex::new(status), connections: Mutex::default(), ending });
+    let status = Status { free_ports: machine.ports, ..Status::new(machine.run, machine.reboots) };
+    let shared = Arc::new(Shared {
+        status: Mutex::new(status),
+        connections: Mutex::default(),
+        given: Mutex::default(),
+        ending,
+    });
     let listing = Arc::clone(&shared);
     thread::spawn(move || serve_control(&control, &listing));
     for stream in console.incoming() {
-        serve_console(stream.unwrap(), &volumes, &|| report(list, open_at_first).to_string());
+        serve_console(stream.unwrap(), &volumes, &shared, &|| report(list, open_at_first).to_string());
     }
 }
 
@@ -87,31 +105,48 @@ fn serve_control(control: &UnixListener, shared: &Arc<Shared>) {
         let stream = stream.unwrap();
         shared.connections.lock().unwrap().push(stream.try_clone().unwrap());
         let shared = Arc::clone(shared);
-        thread::spawn(move || {
-            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
-                let Ok(request) = serde_json::from_str(&line.unwrap()) else { return };
-                let (status, changed) = obey(request, &shared);
-                let line = serde_json::to_string(&status).unwrap() + "\n";
-                let _ = (&stream).write_all(line.as_bytes());
-                if changed {
-                    shared
-                        .connections
-                        .lock()
-                        .unwrap()
-                        .retain(|mut other| other.write_all(line.as_bytes()).is_ok());
-                }
-            }
-        });
+        thread::spawn(move || while serve_requests(&stream, &shared).is_some() {});
     }
 }
 
-/// The status after a request, and whether it is another than before. A power-off ends the process instead.
-fn obey(request: Request, shared: &Shared) -> (Status, bool) {
+/// Reads what there is, up to the end of a line, and answers it; none at the end of the connection.
+fn serve_requests(stream: &UnixStream, shared: &Shared) -> Option<()> {
+    let (mut line, mut descriptors) = (Vec::new(), Vec::new());
+    while line.last() != Some(&b'\n') {
+        let mut byte = [0];
+        let mut room = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+        let mut bytes = [IoSliceMut::new(&mut byte)];
+        let (socket, flags) = (stream.as_raw_fd(), MsgFlags::empty());
+        let message = recvmsg::<()>(socket, &mut bytes, Some(&mut room), flags).ok()?;
+        for rights in message.cmsgs().unwrap() {
+            if let ControlMessageOwned::ScmRights(numbers) = rights {
+                // SAFETY: the kernel has just opened them for this process, and each is taken once.
+                descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+            }
+        }
+        if message.bytes == 0 {
+            return None;
+        }
+        line.extend(byte);
+    }
+    let answer = obey(serde_json::from_slice(&line).ok()?, descriptors, shared);
+    let line = serde_json::to_string(&answer).unwrap() + "\n";
+    let _ = { stream }.write_all(line.as_bytes());
+    Some(())
+}
+
+/// Sends everybody the status, which nobody changes meanwhile: what is sent later is newer.
+fn tell_all(shared: &Shared, status: &Status) {
+    let line = serde_json::to_string(status).unwrap() + "\n";
+    shared.connections.lock().unwrap().retain(|mut other| other.write_all(line.as_bytes()).is_ok());
+}
+
+/// The answer to a request. A power-off ends the process instead.
+fn obey(request: Request, descriptors: Vec<OwnedFd>, shared: &Shared) -> Answer {
     let mut status = shared.status.lock().unwrap();
     let before = status.clone();
     match request {
-        // It has no ports yet.
-        Request::Status | Request::Attach { .. } | Request::Detach { .. } | Request::Resize { .. } => {}
+        Request::Status | Request::Resize { .. } => {}
         Request::Reboot { count, .. } => {
             status.resets += u64::from(status.reboots < count);
             status.reboots = status.reboots.max(count);
@@ -122,11 +157,82 @@ fn obey(request: Request, shared: &Shared) -> (Status, bool) {
             shared.ending.write_all_at(&serde_json::to_vec(&ending).unwrap(), 0).unwrap();
             std::process::exit(0);
         }
+        Request::Attach { .. } if status.free_ports == 0 => {
+            return Answer::Refused { refused: "No root port is free".into() };
+        }
+        Request::Attach { device, descriptors: names } => {
+            assert_eq!(names.len(), descriptors.len());
+            let given = give(&device, &mut names.into_iter().zip(descriptors).collect(), &mut status);
+            shared.given.lock().unwrap().insert(device.id(), given);
+        }
+        Request::Detach { device, force } => {
+            if force {
+                release(device, &mut status, shared);
+            } else if let DeviceId::Disk(id) = device {
+                status.disks.get_mut(&id).unwrap().state = DeviceState::Detaching;
+            } else if let DeviceId::Nic(id) = device {
+                status.nics.get_mut(&id).unwrap().state = DeviceState::Detaching;
+            }
+        }
     }
-    (status.clone(), *status != before)
+    if *status != before {
+        tell_all(shared, &status);
+    }
+    Answer::Status(status.clone())
 }
 
-fn serve_console(stream: UnixStream, volumes: &[Volume], report: &dyn Fn() -> String) {
+fn give(device: &Device, left: &mut BTreeMap<String, OwnedFd>, status: &mut Status) -> Given {
+    status.free_ports -= 1;
+    match device {
+        Device::Disk(disk) => {
+            let volume = open(disk, left);
+            let bytes = volume.size();
+            status
+                .disks
+                .insert(disk.volume, DiskStatus { port: Some(0), state: DeviceState::Attached, bytes });
+            Given::Volume(volume)
+        }
+        Device::Nic(nic) => {
+            status.nics.insert(nic.interface, NicStatus { port: Some(0), state: DeviceState::Attached });
+            Given::Tap(left.remove(&names::tap(nic.interface)).unwrap())
+        }
+    }
+}
+
+fn release(device: DeviceId, status: &mut Status, shared: &Shared) {
+    drop(shared.given.lock().unwrap().remove(&device).unwrap());
+    status.free_ports += 1;
+    match device {
+        DeviceId::Disk(id) => drop(status.disks.remove(&id)),
+        DeviceId::Nic(id) => drop(status.nics.remove(&id)),
+    }
+}
+
+/// Gives everything back that was asked for.
+fn release_all(shared: &Shared) {
+    let mut status = shared.status.lock().unwrap();
+    let given: Vec<DeviceId> = shared.given.lock().unwrap().keys().copied().collect();
+    for device in given {
+        if status.state_of(device) == Some(DeviceState::Detaching) {
+            release(device, &mut status, shared);
+        }
+    }
+    tell_all(shared, &status);
+}
+
+/// Writes the last sector of each disk that was given.
+fn write_last(shared: &Shared) -> String {
+    let given = shared.given.lock().unwrap();
+    let volumes = given.values().filter_map(|given| match given {
+        Given::Volume(volume) => Some(volume),
+        Given::Tap(_) => None,
+    });
+    let written: Result<Vec<()>, _> =
+        volumes.map(|volume| volume.write_at(&[7; 512], volume.size() - 512)).collect();
+    written.map_or_else(|error| error.to_string(), |written| format!("written {}", written.len()))
+}
+
+fn serve_console(stream: UnixStream, volumes: &[Volume], shared: &Shared, report: &dyn Fn() -> String) {
     for line in BufReader::new(stream.try_clone().unwrap()).lines() {
         let answer = match line.unwrap().as_str() {
             "report" => report(),
@@ -134,6 +240,11 @@ fn serve_console(stream: UnixStream, volumes: &[Volume], report: &dyn Fn() -> St
                 volumes[0].write_at(b"written by a machine", 1 << 22).unwrap();
                 volumes[0].flush().unwrap();
                 "written".to_owned()
+            }
+            "write last" => write_last(shared),
+            "release" => {
+                release_all(shared);
+                "released".to_owned()
             }
             "vanish" => std::process::exit(9),
             other => format!("you said {other}"),
@@ -151,8 +262,9 @@ fn report(list: &str, open_at_first: usize) -> serde_json::Value {
         .map(|entry| entry.unwrap().path())
         .map(|path| (path.file_name().unwrap().to_str().unwrap().parse().unwrap(), link(&path)))
         .collect();
-    let names: BTreeMap<&str, &String> =
-        (names::FIRST..).zip(list.split(':')).map(|(n, name)| (name, &open[&n])).collect();
+    // One that it has closed since is another's, or nobody's.
+    let names: BTreeMap<&str, Option<&String>> =
+        (names::FIRST..).zip(list.split(':')).map(|(n, name)| (name, open.get(&n))).collect();
     serde_json::json!({
         "status": text("/proc/self/status"),
         "stat": text("/proc/self/stat"),

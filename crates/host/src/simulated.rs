@@ -5,7 +5,7 @@
 //! it, as a real one does. [`Simulated::cut_after`] makes it go dead after some effects, before or
 //! after the next one is reported, to test that any moment is a good one to be killed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use spec::Fingerprint;
-use spec::control::{EndReason, Ending, Status};
-use spec::ids::{ImageId, InstanceId, VpcId};
-use spec::machine::Machine;
+use spec::control::{DeviceState, DiskStatus, EndReason, Ending, NicStatus, Status};
+use spec::ids::{ImageId, InstanceId, VolumeId, VpcId};
+use spec::machine::{Device, DeviceId, Machine};
 use spec::network::Network;
 use spec::observed::{MachineState, Observed, Scope};
 use spec::steps::{Resource, Step};
@@ -31,6 +31,8 @@ pub struct Simulated(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     found: Observed,
+    /// Bytes of each volume.
+    sizes: BTreeMap<VolumeId, u64>,
     capacity: Capacity,
     hints: Sender<Resource>,
     receiver: Option<Receiver<Resource>>,
@@ -45,6 +47,7 @@ impl Simulated {
         let (hints, receiver) = channel();
         Self(Arc::new(Mutex::new(State {
             found: Observed::default(),
+            sizes: BTreeMap::new(),
             capacity,
             hints,
             receiver: Some(receiver),
@@ -147,17 +150,102 @@ impl State {
                 _ => Err(refuse(format!("Another run of {} still runs", machine.instance))),
             };
         }
-        if let Some(disk) = machine.disks.iter().find(|disk| !self.found.volumes.contains(&disk.volume)) {
-            return Err(refuse(format!("{} has no volume {}", machine.instance, disk.volume)));
-        }
-        let known: BTreeSet<_> = self.found.interfaces.keys().map(|(_, id)| *id).collect();
-        if let Some(nic) = machine.nics.iter().find(|nic| !known.contains(&nic.interface)) {
-            return Err(refuse(format!("{} has no interface {}", machine.instance, nic.interface)));
-        }
         let run = machine.run;
-        let status = Status::new(run, machine.reboots);
+        let mut status = Status { free_ports: machine.ports, ..Status::new(run, machine.reboots) };
+        let disks = machine.disks.iter().cloned().map(Device::Disk);
+        let nics = machine.nics.iter().cloned().map(Device::Nic);
+        for (index, device) in disks.enumerate().chain(nics.enumerate()) {
+            self.check_ground(machine.instance, &device)?;
+            // The root disk and the primary interface stay; of the others, whoever finds a port may go.
+            let place = if index == 0 { None } else { take_port(&mut status) };
+            self.put(&mut status, &device, place);
+        }
         let state = MachineState::Running { run: Some(run), status: Some(status) };
         self.found.machines.insert(machine.instance, state);
+        Ok(())
+    }
+
+    /// Whether what stands behind a device is there.
+    fn check_ground(&self, instance: InstanceId, device: &Device) -> Result<(), Error> {
+        let (there, kind) = match device {
+            Device::Disk(disk) => (self.found.volumes.contains(&disk.volume), "volume"),
+            Device::Nic(nic) => {
+                (self.found.interfaces.keys().any(|(_, id)| *id == nic.interface), "interface")
+            }
+        };
+        if there { Ok(()) } else { Err(refuse(format!("{instance} has no {kind} {}", device.id()))) }
+    }
+
+    fn put(&self, status: &mut Status, device: &Device, port: Option<u8>) {
+        match device {
+            Device::Disk(disk) => {
+                let bytes = self.sizes.get(&disk.volume).copied().unwrap_or_default();
+                status.disks.insert(disk.volume, DiskStatus { port, state: DeviceState::Attached, bytes });
+            }
+            Device::Nic(nic) => {
+                status.nics.insert(nic.interface, NicStatus { port, state: DeviceState::Attached });
+            }
+        }
+    }
+
+    /// Changes what a running machine says of itself.
+    fn change(
+        &mut self,
+        instance: InstanceId,
+        change: impl FnOnce(&Self, &mut Status) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(MachineState::Running { status: Some(status), .. }) = self.found.machines.get(&instance)
+        else {
+            return Err(Error::new(ErrorKind::NotFound, format!("{instance} does not run")));
+        };
+        let mut changed = status.clone();
+        change(self, &mut changed)?;
+        let run = Some(changed.run);
+        let state = MachineState::Running { run, status: Some(changed) };
+        self.found.machines.insert(instance, state);
+        Ok(())
+    }
+
+    fn attach(&mut self, instance: InstanceId, device: &Device) -> Result<(), Error> {
+        self.change(instance, |host, status| {
+            if status.state_of(device.id()).is_none() {
+                host.check_ground(instance, device)?;
+                let port = take_port(status)
+                    .ok_or_else(|| refuse(format!("No root port is free for the device {}", device.id())))?;
+                host.put(status, device, Some(port));
+            }
+            Ok(())
+        })
+    }
+
+    /// This host's guests obey at once.
+    fn detach(&mut self, instance: InstanceId, device: DeviceId) -> Result<(), Error> {
+        self.change(instance, |_, status| {
+            let port = match device {
+                DeviceId::Disk(id) => status.disks.get(&id).map(|disk| disk.port),
+                DeviceId::Nic(id) => status.nics.get(&id).map(|nic| nic.port),
+            };
+            match port {
+                None => return Ok(()),
+                Some(None) => return Err(refuse(format!("The device {device} is in no root port"))),
+                Some(Some(_)) => status.free_ports += 1,
+            }
+            match device {
+                DeviceId::Disk(id) => drop(status.disks.remove(&id)),
+                DeviceId::Nic(id) => drop(status.nics.remove(&id)),
+            }
+            Ok(())
+        })
+    }
+
+    fn grow(&mut self, instance: InstanceId, volume: VolumeId, bytes: u64) -> Result<(), Error> {
+        self.change(instance, |_, status| {
+            let disk = status.disks.get_mut(&volume);
+            let disk = disk.ok_or_else(|| refuse(format!("{instance} has no disk {volume}")))?;
+            disk.bytes = disk.bytes.max(bytes);
+            Ok(())
+        })?;
+        self.sizes.entry(volume).and_modify(|size| *size = bytes.max(*size)).or_insert(bytes);
         Ok(())
     }
 
@@ -196,9 +284,11 @@ impl State {
                     return Err(refuse(format!("{} has no image {image}", volume.id)));
                 }
                 found.volumes.insert(volume.id);
+                self.sizes.entry(volume.id).or_insert(volume.bytes);
             }
             Step::RemoveVolume(id) => {
                 found.volumes.remove(id);
+                self.sizes.remove(id);
             }
             Step::RemoveImage(id) => {
                 found.images.remove(id);
@@ -210,6 +300,9 @@ impl State {
                     (status.reboots, status.resets) = (*count, status.resets + 1);
                 }
             }
+            Step::AttachDevice(id, device) => self.attach(*id, device)?,
+            Step::DetachDevice(id, device, _) => self.detach(*id, *device)?,
+            Step::GrowDisk(id, volume, bytes) => self.grow(*id, *volume, *bytes)?,
             Step::KillMachine(id) => self.lose(*id),
             Step::RemoveMachine(id) => {
                 found.machines.remove(id);
@@ -217,6 +310,14 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Takes one of a machine's free ports.
+fn take_port(status: &mut Status) -> Option<u8> {
+    status.free_ports = status.free_ports.checked_sub(1)?;
+    let ports = status.disks.values().map(|disk| disk.port).chain(status.nics.values().map(|nic| nic.port));
+    let taken: Vec<u8> = ports.flatten().collect();
+    (0..=u8::MAX).find(|port| !taken.contains(port))
 }
 
 fn refuse(what: String) -> Error {
@@ -333,6 +434,50 @@ mod tests {
         host.perform(&create(1)).unwrap();
         let other = Scope::Resources([Resource::Volume(VolumeId::from_random(2))].into());
         assert!(host.observe(&other).unwrap().volumes.is_empty());
+    }
+
+    #[test]
+    fn devices_come_to_running_machines_and_go() {
+        use spec::machine::{Disk, Run};
+        let host = host();
+        let disk = |id| Disk { volume: VolumeId::from_random(id), read_only: false };
+        let instance = InstanceId::from_random(1);
+        let machine = Machine {
+            instance,
+            instance_type: String::new(),
+            run: Run { incarnation: 1, attempt: 1 },
+            user: 1,
+            vcpus: 1,
+            memory_mib: 64,
+            disks: vec![disk(1), disk(2)],
+            nics: Vec::new(),
+            ports: 2,
+            reboots: 0,
+        };
+        (1..5).for_each(|id| host.perform(&create(id)).unwrap());
+        host.perform(&Step::StartMachine(machine)).unwrap();
+        let attach = |id| host.perform(&Step::AttachDevice(instance, Device::Disk(disk(id))));
+        let detach = |id| host.perform(&Step::DetachDevice(instance, Device::Disk(disk(id)).id(), false));
+        let ports = || match &host.found().machines[&instance] {
+            MachineState::Running { status: Some(status), .. } => {
+                (status.disks.values().map(|disk| disk.port).collect::<Vec<_>>(), status.free_ports)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ports(), (vec![None, Some(0)], 1));
+        attach(3).unwrap();
+        attach(3).unwrap();
+        assert_eq!(ports(), (vec![None, Some(0), Some(1)], 0));
+        assert!(attach(4).is_err() && detach(1).is_err());
+        detach(2).unwrap();
+        detach(2).unwrap();
+        attach(4).unwrap();
+        assert_eq!(ports(), (vec![None, Some(1), Some(0)], 0));
+        host.perform(&Step::GrowDisk(instance, VolumeId::from_random(4), 2 << 30)).unwrap();
+        let MachineState::Running { status: Some(status), .. } = &host.found().machines[&instance] else {
+            panic!("it runs")
+        };
+        assert_eq!(status.disks[&VolumeId::from_random(4)].bytes, 2 << 30);
     }
 
     #[test]

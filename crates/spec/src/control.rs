@@ -67,6 +67,26 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether a status shows that this was taken on, as the answer to it does. One that was sent unasked just before
+    /// may not.
+    pub fn is_taken_on(&self, status: &Status) -> bool {
+        match self {
+            Self::Status | Self::Reboot { .. } => true,
+            Self::PowerOff => status.powering_off,
+            Self::Attach { device, .. } => status.state_of(device.id()) == Some(DeviceState::Attached),
+            Self::Detach { device, force } => match status.state_of(*device) {
+                Some(DeviceState::Attached) => false,
+                Some(DeviceState::Detaching) => !force,
+                Some(DeviceState::Taken) | None => true,
+            },
+            Self::Resize { volume, bytes } => {
+                status.disks.get(volume).is_some_and(|disk| disk.bytes >= *bytes)
+            }
+        }
+    }
+}
+
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -118,6 +138,26 @@ impl Status {
             free_ports: 0,
         }
     }
+
+    /// Whether a device stays; `None` where the machine has no such device.
+    pub fn state_of(&self, device: DeviceId) -> Option<DeviceState> {
+        match device {
+            DeviceId::Disk(volume) => self.disks.get(&volume).map(|disk| disk.state),
+            DeviceId::Nic(interface) => self.nics.get(&interface).map(|nic| nic.state),
+        }
+    }
+}
+
+/// Whether a device of a machine stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceState {
+    /// It does.
+    Attached,
+    /// The guest was asked to let go of it; see [`Request::Detach`].
+    Detaching,
+    /// It was taken from the guest, and is being cleared away.
+    Taken,
 }
 
 /// A disk that a machine has.
@@ -125,8 +165,8 @@ impl Status {
 pub struct DiskStatus {
     /// The port it is in; none where it stays until the machine's end.
     pub port: Option<u8>,
-    /// It is on its way out; see [`Request::Detach`].
-    pub detaching: bool,
+    /// Whether it stays.
+    pub state: DeviceState,
     /// Its size in bytes, as the guest is told.
     pub bytes: u64,
 }
@@ -136,8 +176,8 @@ pub struct DiskStatus {
 pub struct NicStatus {
     /// The port it is in; none where it stays until the machine's end.
     pub port: Option<u8>,
-    /// It is on its way out; see [`Request::Detach`].
-    pub detaching: bool,
+    /// Whether it stays.
+    pub state: DeviceState,
 }
 
 /// What the VMM writes about its end. A machine that is gone without one was killed.
@@ -195,10 +235,32 @@ mod tests {
     }
 
     #[test]
+    fn a_status_shows_what_was_taken_on() {
+        let volume: VolumeId = "vol-0123456789abcdef0".parse().unwrap();
+        let id = DeviceId::Disk(volume);
+        let device = Device::Disk(crate::machine::Disk { volume, read_only: false });
+        let attach = Request::Attach { device, descriptors: Vec::new() };
+        let detach = Request::Detach { device: id, force: false };
+        let resize = Request::Resize { volume, bytes: 4096 };
+        let mut status = Status::new(Run { incarnation: 1, attempt: 1 }, 0);
+        let shown = |status: &Status| [&attach, &detach, &resize].map(|request| request.is_taken_on(status));
+        assert_eq!(shown(&status), [false, true, false]);
+        let disk = |state, bytes| DiskStatus { port: Some(0), state, bytes };
+        status.disks.insert(volume, disk(DeviceState::Attached, 4096));
+        assert_eq!(shown(&status), [true, false, true]);
+        status.disks.insert(volume, disk(DeviceState::Detaching, 512));
+        assert_eq!(shown(&status), [false, true, false]);
+        assert!(!Request::Detach { device: id, force: true }.is_taken_on(&status));
+        assert_eq!(status.state_of(DeviceId::Nic("eni-0123456789abcdef0".parse().unwrap())), None);
+    }
+
+    #[test]
     fn an_answer_is_a_status_or_a_reason() {
         let mut status = Status::new(Run { incarnation: 1, attempt: 2 }, 3);
         let volume = "vol-0123456789abcdef0".parse().unwrap();
-        status.disks.insert(volume, DiskStatus { port: Some(1), detaching: false, bytes: 1 << 30 });
+        status
+            .disks
+            .insert(volume, DiskStatus { port: Some(1), state: DeviceState::Detaching, bytes: 1 << 30 });
         for answer in [Answer::Refused { refused: "No port is free".into() }, Answer::Status(status)] {
             let line = serde_json::to_string(&answer).unwrap();
             assert_eq!(serde_json::from_str::<Answer>(&line).unwrap(), answer, "{line}");

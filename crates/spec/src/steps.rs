@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GroupId, ImageId, InstanceId, InterfaceId, VolumeId, VpcId};
-use crate::machine::Machine;
+use crate::machine::{Device, DeviceId, Machine};
 use crate::network::{Interface, Network, SecurityGroup};
 use crate::storage::Volume;
 
@@ -41,6 +41,13 @@ pub enum Step {
     PowerOff(InstanceId),
     /// Reboot a machine; see [`crate::control::Request::Reboot`].
     Reboot(InstanceId, u64),
+    /// Give a running machine a device; see [`crate::control::Request::Attach`]. Its volume or TAP must be there.
+    AttachDevice(InstanceId, Device),
+    /// Begin to take a device away from a running machine, by force or not; see [`crate::control::Request::Detach`]. It
+    /// is gone when the machine's status no longer has it.
+    DetachDevice(InstanceId, DeviceId, bool),
+    /// Make a running machine's disk larger, to so many bytes; see [`crate::control::Request::Resize`].
+    GrowDisk(InstanceId, VolumeId, u64),
     /// Kill every process of a machine, at once.
     KillMachine(InstanceId),
     /// Take what is left of a machine that has ended: run directory, cgroup.
@@ -63,6 +70,9 @@ impl Step {
             Self::StartMachine(machine) => Resource::Machine(machine.instance),
             Self::PowerOff(instance)
             | Self::Reboot(instance, _)
+            | Self::AttachDevice(instance, _)
+            | Self::DetachDevice(instance, _, _)
+            | Self::GrowDisk(instance, _, _)
             | Self::KillMachine(instance)
             | Self::RemoveMachine(instance) => Resource::Machine(*instance),
         }
@@ -83,6 +93,9 @@ impl Step {
             Self::StartMachine(_) => "start machine",
             Self::PowerOff(_) => "power off machine",
             Self::Reboot(..) => "reboot machine",
+            Self::AttachDevice(..) => "attach device to machine",
+            Self::DetachDevice(..) => "detach device from machine",
+            Self::GrowDisk(..) => "enlarge disk of machine",
             Self::KillMachine(_) => "kill machine",
             Self::RemoveMachine(_) => "clear away machine",
         }

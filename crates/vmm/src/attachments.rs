@@ -10,7 +10,7 @@ use devices::pci::slots;
 use devices::virtio::block::{Backend, Block};
 use devices::virtio::device;
 use devices::virtio::net::Net;
-use spec::control::{DiskStatus, NicStatus, Status};
+use spec::control::{DeviceState, DiskStatus, NicStatus, Status};
 use spec::machine::{Device, DeviceId, Disk, Machine, Nic};
 
 use crate::backend::{Removable, Store, Tap};
@@ -144,7 +144,11 @@ impl Attachments {
     /// Writes into a status what devices there are. What is closed is not there, though its port may not be free yet.
     pub(crate) fn describe(&self, status: &mut Status) {
         for Attachment { what, place, leaving } in self.all.iter().filter(|one| !one.what.is_closed()) {
-            let detaching = leaving.is_some();
+            let state = match leaving {
+                None => DeviceState::Attached,
+                Some(Leaving::Asked { .. }) => DeviceState::Detaching,
+                Some(Leaving::Failing { .. } | Leaving::Out(_)) => DeviceState::Taken,
+            };
             let port = match place {
                 Place::Port(port) => Some(*port),
                 Place::Slot(_) => None,
@@ -152,10 +156,10 @@ impl Attachments {
             match what {
                 Attached::Disk(disk, store) => {
                     let bytes = store.size();
-                    status.disks.insert(disk.volume, DiskStatus { port, detaching, bytes });
+                    status.disks.insert(disk.volume, DiskStatus { port, state, bytes });
                 }
                 Attached::Nic(nic, _) => {
-                    status.nics.insert(nic.interface, NicStatus { port, detaching });
+                    status.nics.insert(nic.interface, NicStatus { port, state });
                 }
             }
         }

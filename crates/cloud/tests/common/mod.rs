@@ -162,6 +162,9 @@ impl Cloud {
                     (status.reboots, status.resets) = (*count, status.resets + 1);
                 }
             }
+            Step::AttachDevice(..) | Step::DetachDevice(..) | Step::GrowDisk(..) => {
+                unreachable!("devices of these machines stay: {step:?}")
+            }
             Step::KillMachine(id) => self.kill(*id),
             Step::RemoveMachine(id) => {
                 host.machines.remove(id);

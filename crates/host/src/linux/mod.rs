@@ -115,6 +115,13 @@ impl Host for Linux {
             Step::StartMachine(machine) => self
                 .machines
                 .start(machine, &self.storage, &|nic| self.networks.open_tap(nic.vpc, nic.interface)),
+            Step::AttachDevice(instance, device) => {
+                self.machines.attach(*instance, device, &self.storage, &|nic| {
+                    self.networks.open_tap(nic.vpc, nic.interface)
+                })
+            }
+            Step::DetachDevice(instance, device, force) => self.machines.detach(*instance, *device, *force),
+            Step::GrowDisk(instance, volume, bytes) => self.machines.grow_disk(*instance, *volume, *bytes),
             Step::PowerOff(instance) => self.machines.power_off(*instance),
             Step::Reboot(instance, count) => self.machines.reboot(*instance, *count),
             Step::KillMachine(instance) => self.machines.kill(*instance),

@@ -2,16 +2,17 @@
 //!
 //! The other side may hang, lie or send without end. So every wait has its limit, and so has every line.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use spec::control::{MAX_LINE, Request, Status};
-
-use std::os::fd::AsRawFd;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
+use spec::control::{Answer, MAX_LINE, Request, Status};
 
 /// A connection to a machine's control socket.
 pub(super) struct Conversation {
@@ -20,12 +21,36 @@ pub(super) struct Conversation {
     received: Vec<u8>,
 }
 
-/// Asks one question on a connection of its own and waits at most `patience` for the answer.
-pub(super) fn ask(socket: &Path, request: &Request, patience: Duration) -> io::Result<Status> {
+/// Why a machine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// It said so itself.
+    #[error("{0}")]
+    Refused(String),
+    /// It could not be asked, or did not answer.
+    #[error("It did not answer")]
+    Silent(#[source] io::Error),
+}
+
+/// Asks one question on a connection of its own and waits at most `patience` for the answer. What the request names
+/// goes with it.
+pub(super) fn ask(
+    socket: &Path,
+    request: &Request,
+    descriptors: &[OwnedFd],
+    patience: Duration,
+) -> Result<Status, AskError> {
     let deadline = Instant::now() + patience;
-    let mut conversation = Conversation::begin(socket)?;
-    conversation.send(request, patience)?;
-    conversation.status(Some(deadline))
+    let mut conversation = Conversation::begin(socket).map_err(AskError::Silent)?;
+    conversation.send(request, descriptors, patience).map_err(AskError::Silent)?;
+    loop {
+        match conversation.answer(Some(deadline)).map_err(AskError::Silent)? {
+            Answer::Refused { refused } => return Err(AskError::Refused(refused)),
+            Answer::Status(status) if request.is_taken_on(&status) => return Ok(status),
+            // It was sent unasked before the request was read.
+            Answer::Status(_) => {}
+        }
+    }
 }
 
 impl Conversation {
@@ -35,16 +60,27 @@ impl Conversation {
         Ok(Self { stream, received: Vec::new() })
     }
 
-    /// Sends a question.
-    pub(super) fn send(&mut self, request: &Request, patience: Duration) -> io::Result<()> {
+    /// Sends a question, with descriptors that the machine will have as its own.
+    pub(super) fn send(
+        &mut self,
+        request: &Request,
+        descriptors: &[OwnedFd],
+        patience: Duration,
+    ) -> io::Result<()> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         self.stream.set_write_timeout(Some(patience))?;
-        self.stream.write_all(&line)
+        let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let rights = if numbers.is_empty() { &[][..] } else { &rights };
+        // They go with the first byte that goes.
+        let (socket, flags) = (self.stream.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+        let sent = sendmsg::<()>(socket, &[IoSlice::new(&line)], rights, flags, None)?;
+        self.stream.write_all(&line[sent..])
     }
 
-    /// The next status that is sent, asked for or not. Without a deadline it is waited for as long as the machine lives.
-    pub(super) fn status(&mut self, deadline: Option<Instant>) -> io::Result<Status> {
+    /// The next answer that is sent, asked for or not. Without a deadline it is waited for as long as the machine lives.
+    pub(super) fn answer(&mut self, deadline: Option<Instant>) -> io::Result<Answer> {
         let mut chunk = [0; 4096];
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {

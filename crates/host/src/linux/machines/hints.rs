@@ -73,9 +73,9 @@ fn listen(folder: &Folder, hint: &mut dyn FnMut() -> bool) {
     loop {
         if let Ok(mut conversation) = Conversation::begin(&path) {
             // Asked once, so that the machine's first word comes when it is up.
-            let mut goes_on = conversation.send(&Request::Status, PAUSE).is_ok();
+            let mut goes_on = conversation.send(&Request::Status, &[], PAUSE).is_ok();
             while goes_on {
-                goes_on = conversation.status(None).is_ok();
+                goes_on = conversation.answer(None).is_ok();
                 if !hint() {
                     return;
                 }

@@ -81,7 +81,8 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
     let kvm = OpenOptions::new().read(true).write(true).open(ground.kvm);
     handed.add(names::KVM, kvm.map_err(failed("open KVM for the process"))?);
     let disks = open_disks(machine, ground.storage)?;
-    let largest_file = largest(&disks).map_err(failed("learn the size of the disks"))?;
+    let files = disks.iter().flat_map(|(_, parts)| [&parts.data, &parts.map]);
+    let largest_file = largest(files).map_err(failed("learn the size of the disks"))?;
     let command_line = add_kernel(id, &disks, ground.storage, &mut handed)?;
     for (volume, parts) in disks {
         for (part, file) in parts.named() {
@@ -115,10 +116,7 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
 
 /// Opens and locks the disks.
 fn open_disks(machine: &Machine, storage: &Storage) -> Result<Vec<(VolumeId, Parts)>, Error> {
-    let open = |disk: &Disk| {
-        let access = if disk.read_only { Access::Read } else { Access::Write };
-        Ok((disk.volume, storage.open_volume(disk.volume, access)?))
-    };
+    let open = |disk: &Disk| Ok((disk.volume, storage.open_volume(disk.volume, access(disk))?));
     machine.disks.iter().map(open).collect()
 }
 
@@ -140,13 +138,14 @@ fn add_kernel(
     Ok(boot.command_line)
 }
 
-/// The largest file that the process needs to write.
-fn largest(disks: &[(VolumeId, Parts)]) -> io::Result<u64> {
-    let mut largest = LEAST_FILE;
-    for file in disks.iter().flat_map(|(_, parts)| [&parts.data, &parts.map]) {
-        largest = largest.max(file.metadata()?.len());
-    }
-    Ok(largest)
+/// What a disk's volume is opened for.
+pub(super) fn access(disk: &Disk) -> Access {
+    if disk.read_only { Access::Read } else { Access::Write }
+}
+
+/// The largest file that a process needs to write whose disks have these parts.
+pub(super) fn largest<'a>(files: impl IntoIterator<Item = &'a File>) -> io::Result<u64> {
+    files.into_iter().try_fold(LEAST_FILE, |largest, file| Ok(largest.max(file.metadata()?.len())))
 }
 
 fn limits(machine: &Machine) -> Limits {

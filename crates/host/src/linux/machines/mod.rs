@@ -1,7 +1,7 @@
 //! Machines as detached processes, each with its run directory and control group.
 //!
 //! [`Machines`] is the way in. `launch` starts a process, `folder` is what it shares with us, `control` talks with it,
-//! `hints` listens to it, `logs` keeps what it and its guest said.
+//! `attach` gives it devices while it runs, `hints` listens to it, `logs` keeps what it and its guest said.
 //!
 //! What must hold:
 //! - A process is nobody's child and needs nobody: "started by me" and "found running" are one case.
@@ -9,6 +9,7 @@
 //! - It is ended through its control group, never by a process id.
 //! - Whatever is found half made or left over, a start clears first.
 
+mod attach;
 mod control;
 mod folder;
 mod hints;
@@ -22,12 +23,13 @@ use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use spec::control::Request;
+use spec::control::{Request, Status};
 use spec::ids::InstanceId;
 use spec::machine::{Machine, Run};
 use spec::observed::{MachineState, Observed, Scope};
 use spec::steps::Resource;
 
+use self::control::AskError;
 use self::folder::Folder;
 use self::hints::Hints;
 use self::launch::Ground;
@@ -136,18 +138,18 @@ impl Machines {
 
     /// Presses a machine's power button. One that ends before it answers has obeyed.
     pub fn power_off(&self, instance: InstanceId) -> Result<(), Error> {
-        match control::ask(&self.folder(instance).control(), &Request::PowerOff, ANSWER) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
-            answer => answer.map(|_| ()).map_err(|error| self.unreachable(instance, "power off", error)),
+        match self.ask(instance, &Request::PowerOff) {
+            Err(AskError::Silent(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            answer => answer.map(|_| ()).map_err(|error| self.failed(instance, "power off", error)),
         }
     }
 
     /// Reboots a machine; `count` is the number of reboots the user has asked for.
     pub fn reboot(&self, instance: InstanceId, count: u64) -> Result<(), Error> {
         let patience_ms = u64::try_from(REBOOT.as_millis()).unwrap_or(u64::MAX);
-        control::ask(&self.folder(instance).control(), &Request::Reboot { count, patience_ms }, ANSWER)
+        self.ask(instance, &Request::Reboot { count, patience_ms })
             .map(|_| ())
-            .map_err(|error| self.unreachable(instance, "reboot", error))
+            .map_err(|error| self.failed(instance, "reboot", error))
     }
 
     /// Kills every process of a machine and returns when they are gone.
@@ -191,7 +193,7 @@ impl Machines {
     pub fn attach_console(&self, instance: InstanceId) -> Result<UnixStream, Error> {
         let folder = self.folder(instance);
         control::connect_at_once(&folder.console())
-            .map_err(|error| self.unreachable(instance, "attach to the console of", error))
+            .map_err(|error| self.failed(instance, "attach to the console of", AskError::Silent(error)))
     }
 
     /// Kills all machines and takes away all that is theirs but their words. Returns what was done, and the first failure.
@@ -220,7 +222,7 @@ impl Machines {
     fn state(&self, instance: InstanceId) -> io::Result<Option<MachineState>> {
         let folder = self.folder(instance);
         if folder.is_locked()? {
-            let status = control::ask(&folder.control(), &Request::Status, LOOK).ok();
+            let status = control::ask(&folder.control(), &Request::Status, &[], LOOK).ok();
             return Ok(Some(MachineState::Running { run: folder.run()?, status }));
         }
         if let Some(ending) = folder.ending()? {
@@ -236,7 +238,11 @@ impl Machines {
         Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
 
-    fn unreachable(&self, instance: InstanceId, verb: &str, error: io::Error) -> Error {
+    fn ask(&self, instance: InstanceId, request: &Request) -> Result<Status, AskError> {
+        control::ask(&self.folder(instance).control(), request, &[], ANSWER)
+    }
+
+    fn failed(&self, instance: InstanceId, verb: &str, error: AskError) -> Error {
         if self.folder(instance).is_locked().unwrap_or(true) {
             return Error::passing(format!("Could not {verb} machine {instance}"), error);
         }

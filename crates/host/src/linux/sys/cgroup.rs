@@ -78,6 +78,12 @@ impl Cgroups {
         self.folder.join(name).is_dir()
     }
 
+    /// The ids of a group's processes just now. Each may be another process's by the time it is used: good for what does
+    /// no harm to a stranger.
+    pub fn processes(&self, name: &str) -> io::Result<Vec<Pid>> {
+        processes(&self.folder.join(name))
+    }
+
     /// Ends all processes of a group, if it is there, and waits until they have.
     pub fn kill(&self, name: &str) -> io::Result<()> {
         let group = self.folder.join(name);
@@ -135,15 +141,20 @@ fn is_populated(group: &Path) -> io::Result<bool> {
 
 /// Sends each process of the group the signal that ends it; whether there was none.
 fn kill_each(group: &Path) -> io::Result<bool> {
-    let processes = read_if_there(&group.join("cgroup.procs"), MOST)?.unwrap_or_default();
-    let processes = String::from_utf8_lossy(&processes).into_owned();
-    for process in processes.lines().filter_map(|line| line.parse().ok()) {
-        match kill(Pid::from_raw(process), Signal::SIGKILL) {
+    let processes = processes(group)?;
+    for process in &processes {
+        match kill(*process, Signal::SIGKILL) {
             Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
     Ok(processes.is_empty())
+}
+
+fn processes(group: &Path) -> io::Result<Vec<Pid>> {
+    let processes = read_if_there(&group.join("cgroup.procs"), MOST)?.unwrap_or_default();
+    let processes = String::from_utf8_lossy(&processes).into_owned();
+    Ok(processes.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw).collect())
 }
 
 /// Removes a group. Processes that ended a moment ago may still be leaving it.

@@ -3,5 +3,6 @@
 pub mod cgroup;
 pub mod command;
 pub mod files;
+pub mod limits;
 pub mod netns;
 pub mod tap;
