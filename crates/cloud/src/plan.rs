@@ -242,7 +242,7 @@ impl Planner<'_> {
                 self.step(Step::KillMachine(id));
             }
             (Aim::Run, Some(MachineState::Running { status: Some(status), .. })) => {
-                if status.reboots < instance.reboots {
+                if status.reboots.max(status.rebooting.unwrap_or(0)) < instance.reboots {
                     self.step(Step::Reboot(id, instance.reboots));
                 }
             }

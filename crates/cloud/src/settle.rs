@@ -5,6 +5,7 @@
 //! about what was not looked at, or is being changed just now.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use spec::control::{EndReason, Ending, Status};
@@ -40,12 +41,32 @@ pub struct Trouble {
 /// The newest failure for each resource; none for those whose last step succeeded.
 pub type Troubles = BTreeMap<Resource, Trouble>;
 
-/// Writes down what has become true.
-pub fn settle(tx: &mut Tx<'_>, look: Look<'_>, troubles: &Troubles) {
+/// What an operator should hear of: something that a guest did, or that befell a machine, unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Whose machine.
+    pub instance: InstanceId,
+    /// What became of it; goes on after "The machine of i-…".
+    pub what: String,
+}
+
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the machine of {} {}", self.instance, self.what)
+    }
+}
+
+/// Writes down what has become true, and tells what of it is news.
+pub fn settle(tx: &mut Tx<'_>, look: Look<'_>, troubles: &Troubles) -> Vec<News> {
+    let mut news = Vec::new();
     let resources = look.resources(tx.world());
     for resource in &resources {
         if let Resource::Machine(id) = resource {
+            let before = tx.get::<InstanceStatus>(*id);
             settle_machine(tx, *id, look.observed.machines.get(id), troubles);
+            if let (Some(before), Some(after)) = (before, tx.get::<InstanceStatus>(*id)) {
+                news.extend(what_is_new(&before, &after).map(|what| News { instance: *id, what }));
+            }
             settle_end(tx, *id, look);
         }
     }
@@ -57,6 +78,26 @@ pub fn settle(tx: &mut Tx<'_>, look: Look<'_>, troubles: &Troubles) {
             Resource::Network(_) | Resource::Group(..) | Resource::Machine(_) => {}
         }
     }
+    news
+}
+
+fn what_is_new(before: &InstanceStatus, after: &InstanceStatus) -> Option<String> {
+    if before.over != after.over {
+        return after.over.as_ref().map(|over| match &over.why {
+            WhyOver::PoweredOff => "was powered off by its guest".to_owned(),
+            WhyOver::GivenUp { message, .. } => format!("is given up: {message}"),
+        });
+    }
+    let trouble = || after.trouble.as_deref().unwrap_or("no reason is known");
+    if after.run.incarnation == before.run.incarnation && after.run.attempt > before.run.attempt {
+        return Some(format!("was lost and is started again (attempt {}): {}", after.run.attempt, trouble()));
+    }
+    if after.panicked && !before.panicked {
+        return Some("says that its guest's kernel panicked".to_owned());
+    }
+    // A reboot that the user asked for is no news.
+    let unasked = after.resets.saturating_sub(before.resets) > after.reboots.saturating_sub(before.reboots);
+    (after.run == before.run && unasked).then(|| "was reset by its guest".to_owned())
 }
 
 fn settle_machine(tx: &mut Tx<'_>, id: InstanceId, found: Option<&MachineState>, troubles: &Troubles) {

@@ -225,6 +225,48 @@ fn a_reboot_is_done_once() {
     assert_eq!(verbs(&cloud.converge()), [""; 0]);
     let MachineState::Running { status: Some(status), .. } = &cloud.host.machines[&id] else { panic!() };
     assert_eq!((status.reboots, status.resets), (1, 1));
+    assert_eq!(cloud.news, [""; 0], "what was asked for is no news");
+}
+
+#[test]
+fn a_guest_that_was_asked_to_reboot_is_not_asked_again() {
+    let (mut cloud, image) = Cloud::new();
+    let id = one_running(&mut cloud, image);
+    cloud.command(|tx| rules::reboot(tx, &[id])).unwrap();
+    let Some(MachineState::Running { status: Some(status), .. }) = cloud.host.machines.get_mut(&id) else {
+        panic!()
+    };
+    status.rebooting = Some(1);
+    assert_eq!(cloud.converge(), []);
+    cloud.command(|tx| rules::reboot(tx, &[id])).unwrap();
+    assert_eq!(verbs(&cloud.converge()), ["reboot machine"], "but for another reboot it is");
+}
+
+#[test]
+fn what_befalls_a_machine_unasked_is_news() {
+    let (mut cloud, image) = Cloud::new();
+    let id = one_running(&mut cloud, image);
+    let Some(MachineState::Running { status: Some(status), .. }) = cloud.host.machines.get_mut(&id) else {
+        panic!()
+    };
+    status.panicked = true;
+    cloud.converge();
+    let Some(MachineState::Running { status: Some(status), .. }) = cloud.host.machines.get_mut(&id) else {
+        panic!()
+    };
+    (status.panicked, status.resets) = (false, 1);
+    cloud.converge();
+    cloud.kill(id);
+    cloud.converge();
+    cloud.power_off_inside(id);
+    cloud.converge();
+    let told = [
+        "says that its guest's kernel panicked",
+        "was reset by its guest",
+        "was lost and is started again (attempt 2): The machine's process was killed",
+        "was powered off by its guest",
+    ];
+    assert_eq!(cloud.news, told.map(|what| format!("the machine of {id} {what}")));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! The order matters: the state folder is locked before anything in it is read; the host is looked at
 //! once before the port answers, so that the first Describe after a restart is true.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -209,7 +209,9 @@ fn lock_state(state: &Path) -> Result<File, DaemonError> {
         let step = format!("{step} the state folder {}", state.display());
         move |source| DaemonError::System { step, source }
     };
-    DirBuilder::new().recursive(true).mode(0o750).create(state).map_err(failed("make"))?;
+    DirBuilder::new().recursive(true).create(state).map_err(failed("make"))?;
+    // Whoever made it: user-data and keys are in it, which are nobody else's business.
+    fs::set_permissions(state, Permissions::from_mode(0o750)).map_err(failed("close to others"))?;
     let path = state.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed("lock"))?;
     match file.try_lock() {

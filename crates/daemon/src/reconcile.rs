@@ -190,11 +190,13 @@ impl Reconciler {
         let to_settle = Arc::clone(&seen);
         let settled = self.store.transact(move |tx| {
             let (scope, observed, busy) = &*to_settle;
-            settle(tx, Look { scope, observed, busy }, &troubles);
-            Ok::<_, std::convert::Infallible>(())
+            Ok::<_, std::convert::Infallible>(settle(tx, Look { scope, observed, busy }, &troubles))
         });
         let world = match settled.await {
-            Ok(((), world)) => world,
+            Ok((news, world)) => {
+                news.iter().for_each(|news| warn!("{news}"));
+                world
+            }
             Err(TransactError::Store(error)) => return Err(error),
             Err(TransactError::Refused(never)) => match never {},
         };

@@ -107,6 +107,9 @@ pub struct Status {
     pub run: Run,
     /// The last of the user's reboots that was carried out; see [`Request::Reboot`].
     pub reboots: u64,
+    /// The user's reboot that the guest has been asked for and has not carried out.
+    #[serde(default)]
+    pub rebooting: Option<u64>,
     /// How often the machine was built anew in this run, whoever wanted it.
     pub resets: u64,
     /// The guest has been asked to power off.
@@ -130,6 +133,7 @@ impl Status {
         Self {
             run,
             reboots,
+            rebooting: None,
             resets: 0,
             powering_off: false,
             panicked: false,

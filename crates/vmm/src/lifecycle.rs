@@ -87,7 +87,15 @@ impl Lifecycle {
             self.press_at = Some(now);
         }
         self.asked = asked;
-        self.status.powering_off = asked == Asked::PowerOff;
+        self.say_what_is_asked();
+    }
+
+    fn say_what_is_asked(&mut self) {
+        self.status.powering_off = self.asked == Asked::PowerOff;
+        self.status.rebooting = match self.asked {
+            Asked::Reboot { count, .. } => Some(count),
+            Asked::Nothing | Asked::PowerOff => None,
+        };
     }
 
     /// Time has passed.
@@ -130,6 +138,7 @@ impl Lifecycle {
             self.asked = Asked::Nothing;
             self.press_at = None;
         }
+        self.say_what_is_asked();
         self.status.resets += 1;
         self.status.panicked = false;
         Next::Rebuild(why)

@@ -22,6 +22,8 @@ pub(crate) struct Cloud {
     pub(crate) troubles: Troubles,
     /// How guests of this host take the power button.
     pub(crate) guests_obey: bool,
+    /// All that was news so far.
+    pub(crate) news: Vec<String>,
     seed: u64,
 }
 
@@ -39,6 +41,7 @@ impl Cloud {
             host: Observed::default(),
             troubles: Troubles::new(),
             guests_obey: true,
+            news: Vec::new(),
             seed: 1,
         };
         let image = cloud.command(first_image).unwrap();
@@ -71,10 +74,12 @@ impl Cloud {
         let look = Look { scope, observed: &observed, busy: &busy };
         let troubles = self.troubles.clone();
         let settled = self.command(|tx| {
-            settle(tx, look, &troubles);
-            Ok(!tx.is_empty())
+            let news = settle(tx, look, &troubles);
+            Ok((news, !tx.is_empty()))
         });
-        (settled.unwrap(), plan(&self.world, look, self.now).steps)
+        let (news, settled) = settled.unwrap();
+        self.news.extend(news.iter().map(ToString::to_string));
+        (settled, plan(&self.world, look, self.now).steps)
     }
 
     /// Rounds until there is nothing to do; the time stands still.
