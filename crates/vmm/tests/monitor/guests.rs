@@ -12,18 +12,19 @@ use crate::support::{Code, kernel, kvm_works, monitor};
 use spec::control::Status;
 use vmm_sys_util::tempdir::TempDir;
 
-struct Guest {
+/// A kernel of a few instructions, in a folder.
+pub(crate) struct Guest {
     folder: TempDir,
 }
 
 impl Guest {
-    fn new(code: &[u8]) -> Self {
+    pub(crate) fn new(code: &[u8]) -> Self {
         let guest = Self { folder: TempDir::new().unwrap() };
         fs::write(guest.path("kernel"), kernel(code)).unwrap();
         guest
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.as_path().join(name)
     }
 
@@ -89,17 +90,17 @@ fn what_the_processor_cannot_go_on_from_is_a_crash_with_a_sentence() {
 }
 
 /// A machine with its control socket.
-struct Running {
-    child: std::process::Child,
-    control: BufReader<UnixStream>,
+pub(crate) struct Running {
+    pub(crate) child: std::process::Child,
+    pub(crate) control: BufReader<UnixStream>,
 }
 
 impl Running {
-    fn start(guest: &Guest) -> Self {
+    pub(crate) fn start(guest: &Guest, options: &[&str]) -> Self {
         let path = guest.path("control");
         let mut command = monitor();
         command.arg("--kernel").arg(guest.path("kernel")).args(["--memory", "32", "--control"]).arg(&path);
-        let child = command.spawn().unwrap();
+        let child = command.args(options).spawn().unwrap();
         let begin = Instant::now();
         let control = loop {
             match UnixStream::connect(&path) {
@@ -114,7 +115,7 @@ impl Running {
         Self { child, control: BufReader::new(control) }
     }
 
-    fn ask(&mut self, request: &str) {
+    pub(crate) fn ask(&mut self, request: &str) {
         writeln!(self.control.get_mut(), "{{\"request\":{request}}}").unwrap();
     }
 
@@ -132,7 +133,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
+        // One that has ended is only to be waited for.
+        let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 }
@@ -143,7 +145,7 @@ fn a_reset_builds_the_machine_anew_as_often_as_it_likes() {
         return;
     }
     let guest = Guest::new(&Code::default().print("R").reset());
-    let mut machine = Running::start(&guest);
+    let mut machine = Running::start(&guest, &[]);
     machine.ask("\"status\"");
     let begin = machine.until(|_| true).resets;
     let status = machine.until(|status| status.resets >= begin + 20);
@@ -160,7 +162,7 @@ fn a_deaf_guest_is_rebooted_when_patience_ends_and_reports_its_panic() {
         return;
     }
     let guest = Guest::new(&Code::default().out(0x505, 1).idle());
-    let mut machine = Running::start(&guest);
+    let mut machine = Running::start(&guest, &[]);
     machine.ask("\"status\"");
     machine.until(|status| status.panicked);
     machine.ask("\"reboot\",\"count\":1,\"patience_ms\":50");

@@ -1,0 +1,122 @@
+//! A guest that writes whatever to wherever its root ports and the cards in them are, while its operator gives it
+//! devices and takes them away: the monitor goes on, or ends the machine with a reason.
+
+use std::io::BufRead;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use spec::control::{Answer, Request, Status};
+use spec::ids::VolumeId;
+use spec::machine::{Device, DeviceId, Disk, descriptors as names};
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+use volume::{Access, Parts};
+
+use crate::guests::{Guest, Running};
+use crate::support::kvm_works;
+
+/// The exit status of a machine whose guest did what a processor cannot go on from.
+const CRASHED: i32 = 70;
+
+/// Writes random words to random registers of the eight ports, of whatever is behind them, and in their windows, and
+/// reads there, for ever.
+fn poker(seed: u32) -> Vec<u8> {
+    let mut code = vec![0xbe]; // mov esi, seed
+    code.extend(seed.to_le_bytes());
+    let begin = code.len();
+    for (shift, count) in [(0xe0, 13), (0xe8, 17), (0xe0, 5)] {
+        code.extend([0x89, 0xf0, 0xc1, shift, count, 0x31, 0xc6]); // mov eax, esi; sh? eax, count; xor esi, eax
+    }
+    // Bits of the number that are the address, and what is added to them.
+    for (mask, base) in
+        [(0x0003_80ff_u32, 0xe004_0000_u32), (0x0070_00ff, 0xe010_0000), (0x009f_ffff, 0xc000_0000)]
+    {
+        code.extend([0x89, 0xf3, 0xc1, 0xeb, 7, 0x81, 0xe3]); // mov ebx, esi; shr ebx, 7; and ebx, mask
+        code.extend(mask.to_le_bytes());
+        code.extend([0x81, 0xc3]); // add ebx, base
+        code.extend(base.to_le_bytes());
+        code.extend([0x89, 0x33, 0x8b, 0x03, 0x88, 0x03]); // mov [ebx], esi; mov eax, [ebx]; mov [ebx], al
+    }
+    let back = i32::try_from(begin).unwrap() - i32::try_from(code.len() + 5).unwrap();
+    code.push(0xe9); // jmp begin
+    code.extend(back.to_le_bytes());
+    code
+}
+
+/// The operator of such a guest.
+struct Operator<'g> {
+    guest: &'g Guest,
+    running: Running,
+}
+
+impl Operator<'_> {
+    /// Asks, and waits until a status is as it should be; `None` once the machine has ended.
+    fn ask(
+        &mut self,
+        request: &Request,
+        descriptors: &[OwnedFd],
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Option<()> {
+        let line = serde_json::to_string(request).unwrap() + "\n";
+        let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        self.running.control.get_ref().send_with_fds(&[line.as_bytes()], &numbers).ok()?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            let mut line = String::new();
+            if self.running.control.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            match serde_json::from_str(&line).unwrap() {
+                Answer::Status(status) if wanted(&status) => return Some(()),
+                Answer::Status(_) => {}
+                Answer::Refused { refused } => panic!("{refused}"),
+            }
+        }
+        panic!("{request:?} is never done");
+    }
+
+    /// Gives a volume and takes it away again.
+    fn round(&mut self, number: u64, ask_first: bool) -> Option<()> {
+        let volume = VolumeId::from_random(number);
+        let folder = self.guest.path(&volume.to_string());
+        if !folder.exists() {
+            std::fs::create_dir(&folder).unwrap();
+            volume::create(&folder, 1 << 20, None).unwrap();
+        }
+        let open = || Parts::open(&folder, Access::Write);
+        let parts = open().expect("the volume is free");
+        let descriptors: Vec<OwnedFd> = parts.named().map(|(_, file)| file.into()).collect();
+        let device = Device::Disk(Disk { volume, read_only: false });
+        let named = ["data", "map"].map(|part| names::volume(volume, part)).to_vec();
+        let attach = Request::Attach { device, descriptors: named };
+        self.ask(&attach, &descriptors, |status| status.disks.contains_key(&volume))?;
+        drop(descriptors);
+        let id = DeviceId::Disk(volume);
+        if ask_first {
+            self.ask(&Request::Detach { device: id, force: false }, &[], |_| true)?;
+        }
+        let gone = |status: &Status| !status.disks.contains_key(&volume);
+        self.ask(&Request::Detach { device: id, force: true }, &[], gone)?;
+        assert!(open().is_ok(), "the volume stays locked");
+        self.ask(&Request::Status, &[], |status| status.free_ports >= 6)
+    }
+}
+
+#[test]
+fn ports_are_the_operators_whatever_the_guest_writes() {
+    if !kvm_works() {
+        return;
+    }
+    for seed in 1..3 {
+        let guest = Guest::new(&poker(0x9e37_79b9 >> seed));
+        let running = Running::start(&guest, &["--ports", "8", "--cpus", "2"]);
+        let mut operator = Operator { guest: &guest, running };
+        let mut rounds = 0;
+        while rounds < 6 && operator.round(rounds % 3 + 1, rounds % 2 == 0).is_some() {
+            rounds += 1;
+        }
+        let ended = operator.running.child.try_wait().unwrap();
+        println!("seed {seed}: {rounds} rounds, then {ended:?}");
+        // A message to nowhere in particular may have been the processor's last.
+        assert!(ended.is_none_or(|status| status.code() == Some(CRASHED)), "{ended:?}");
+    }
+}
