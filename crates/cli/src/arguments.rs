@@ -6,7 +6,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completions, connect, console, env, forward, image_import, image_rm, instances, rm, run, ssh,
+    completions, connect, console, env, forward, image_import, image_rm, instances, power, rm, run, ssh,
 };
 use crate::identity::Overrides;
 use crate::output::Format;
@@ -61,6 +61,12 @@ pub(crate) enum Command {
     Types,
     /// Launch an instance of an image
     Run(run::Arguments),
+    /// Start instances that were stopped
+    Start(power::Arguments),
+    /// Stop instances; disks and private addresses stay
+    Stop(power::Arguments),
+    /// Reboot instances
+    Reboot(power::Arguments),
     /// End instances for good
     Rm(rm::Arguments),
     /// Register and remove images

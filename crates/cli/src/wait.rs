@@ -33,7 +33,7 @@ impl Remedy for WaitError {
             Self::Find(error) => error.hint(),
             Self::NotRunning {
                 id, state: InstanceStateName::Stopped | InstanceStateName::Stopping, ..
-            } => Some(format!("aws ec2 start-instances --instance-ids {id}")),
+            } => Some(format!("cumulet start {id}")),
             Self::NotRunning { .. } => Some("launch another: cumulet run IMAGE".to_owned()),
             Self::TooLong { .. } => {
                 Some("see whether the host is busy; the daemon's log: journalctl -u cumuletd".to_owned())

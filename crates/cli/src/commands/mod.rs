@@ -9,6 +9,7 @@ pub(crate) mod image_import;
 pub(crate) mod image_rm;
 pub(crate) mod images;
 pub(crate) mod instances;
+pub(crate) mod power;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod ssh;
@@ -37,6 +38,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Volumes => volumes::run(client, output).await,
         Command::Types => types::run(client, output).await,
         Command::Run(arguments) => run::run(arguments, client, output).await,
+        Command::Start(arguments) => power::start(&arguments, client, output).await,
+        Command::Stop(arguments) => power::stop(&arguments, client, output).await,
+        Command::Reboot(arguments) => power::reboot(&arguments, client).await,
         Command::Rm(arguments) => rm::run(&arguments, client, output).await,
         Command::Image(ImageCommand::Import(arguments)) => {
             image_import::run(&arguments, client, output).await

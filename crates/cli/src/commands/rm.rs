@@ -1,11 +1,11 @@
 //! `cumulet rm`: ends instances.
 
-use ec2::NonEmpty;
 use ec2::shapes::instances::TerminateInstancesRequest;
 
+use super::power;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Cell, Format, note};
+use crate::output::{Format, note};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,16 +23,8 @@ pub(crate) struct Arguments {
 
 /// Ends them, all or none.
 pub(crate) async fn run(arguments: &Arguments, client: &Client, output: Format) -> Result<(), Failure> {
-    let mut ids = Vec::new();
-    for named in &arguments.instances {
-        ids.push(client.instance(named).await?.instance_id);
-    }
-    let instance_id = NonEmpty::try_from(ids).expect("the command line demands at least one");
-    let changes = client.call(&TerminateInstancesRequest { instance_id }).await?.instances_set;
-    let row = |change: &ec2::shapes::instances::InstanceStateChange| {
-        vec![("id", Cell::from(&*change.instance_id)), ("state", Cell::word(&change.current_state.name))]
-    };
-    output.list(&changes.iter().map(row).collect::<Vec<_>>())?;
+    let instance_id = power::ids(&arguments.instances, client).await?;
+    power::list(&client.call(&TerminateInstancesRequest { instance_id }).await?.instances_set, output)?;
     note("What an instance was stays visible for an hour: cumulet instances --all");
     Ok(())
 }

@@ -147,6 +147,22 @@ fn instances_are_ended_by_id_and_by_a_name_that_is_clear() {
 }
 
 #[test]
+fn power_is_switched_by_name() {
+    let fake = Fake::start();
+    let user = User::of(&fake);
+    fake.instance(ONE, "web", Running);
+    let state = || fake.world.lock().instances[0].instance_state.name;
+    let stopped = user.run(&["stop", "web"]);
+    assert!(stopped.stderr.contains("next: cumulet start web"), "{}", stopped.stderr);
+    assert!(stopped.ok().contains("stopping"));
+    assert_eq!(state(), ec2::shapes::instances::InstanceStateName::Stopping);
+    assert!(user.run(&["start", "web"]).ok().contains("pending"));
+    assert_eq!(state(), Pending);
+    user.run(&["reboot", ONE]).ok();
+    assert!(user.run(&["reboot", "other"]).refused().contains("There is no instance named other"));
+}
+
+#[test]
 fn images_are_removed_by_name() {
     let fake = Fake::start();
     let user = User::of(&fake);

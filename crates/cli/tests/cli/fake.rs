@@ -263,15 +263,19 @@ fn carry_out(world: &Shared, asked: Asked) -> Result<String, Error> {
         }
         Asked::RunInstances(asked) => written::<shape::instances::RunInstancesRequest>(world.launch(*asked)),
         Asked::TerminateInstances(asked) => {
-            let change = |id: &String| InstanceStateChange {
-                instance_id: id.clone(),
-                current_state: InstanceStateName::ShuttingDown.into(),
-                previous_state: InstanceStateName::Running.into(),
-            };
+            let changes = world.change(&asked.instance_id, InstanceStateName::ShuttingDown);
             world.instances.retain(|instance| !asked.instance_id.contains(&instance.instance_id));
-            let instances_set = asked.instance_id.iter().map(change).collect();
-            written::<shape::instances::TerminateInstancesRequest>(InstanceStateChanges { instances_set })
+            written::<shape::instances::TerminateInstancesRequest>(changes)
         }
+        Asked::StartInstances(asked) => {
+            let changes = world.change(&asked.instance_id, InstanceStateName::Pending);
+            written::<shape::instances::StartInstancesRequest>(changes)
+        }
+        Asked::StopInstances(asked) => {
+            let changes = world.change(&asked.instance_id, InstanceStateName::Stopping);
+            written::<shape::instances::StopInstancesRequest>(changes)
+        }
+        Asked::RebootInstances(_) => written::<shape::instances::RebootInstancesRequest>(Done::default()),
         Asked::GetConsoleOutput(asked) => {
             let output = Blob(world.console.clone());
             let answer =
@@ -294,6 +298,18 @@ fn carry_out(world: &Shared, asked: Asked) -> Result<String, Error> {
 }
 
 impl World {
+    /// Puts instances into a state, and says from which.
+    fn change(&mut self, ids: &[String], to: InstanceStateName) -> InstanceStateChanges {
+        let mut instances_set = Vec::new();
+        for instance in self.instances.iter_mut().filter(|instance| ids.contains(&instance.instance_id)) {
+            let previous_state = std::mem::replace(&mut instance.instance_state, to.into());
+            let current_state = to.into();
+            let instance_id = instance.instance_id.clone();
+            instances_set.push(InstanceStateChange { instance_id, current_state, previous_state });
+        }
+        InstanceStateChanges { instances_set }
+    }
+
     /// Two instances a page, so that clients have to ask for more than one.
     fn describe_instances(
         &mut self,

@@ -215,7 +215,7 @@ fn ssh_is_refused_where_it_cannot_succeed() {
 
     fake.world.lock().instances[0].instance_state = Stopped.into();
     let refused = ssh(&user, &["web"]).refused();
-    let expected = format!("cumulet: {ID} is stopped\nhint: aws ec2 start-instances --instance-ids {ID}\n");
+    let expected = format!("cumulet: {ID} is stopped\nhint: cumulet start {ID}\n");
     assert_eq!(refused, expected);
 
     let refused = Ran::of(user.command(&["ssh", "web"]).env("PATH", "/nonexistent").output().unwrap());
