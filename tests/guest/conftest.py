@@ -7,9 +7,11 @@ A guest test is a few lines: launch, wait for the console or ssh, assert.
         instance.wait_for_console("it ran")
 """
 
+import time
 from contextlib import contextmanager
 
 import pytest
+from botocore.exceptions import ClientError
 
 from cloud import PORT, Cloud, Instance, keep
 from lab import Lab, free_port
@@ -71,6 +73,18 @@ def open_group(ec2, name: str, *ports: int) -> str:
     return group
 
 
+def run_when_there_is_room(ec2, seconds: float = 180, **parameters) -> dict:
+    """RunInstances, again and again while the machines of earlier tests are still ending."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ec2.run_instances(**parameters)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "InsufficientInstanceCapacity" or time.monotonic() > deadline:
+                raise
+        time.sleep(1)
+
+
 @contextmanager
 def launcher(cloud: Cloud, ec2, key, group: str):
     """launch(**RunInstances parameters): an instance of `tiny` with the tests' key; what it launched is terminated at the end."""
@@ -80,7 +94,7 @@ def launcher(cloud: Cloud, ec2, key, group: str):
         wish = {"InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1, "KeyName": key[0], "UserData": user_data}
         if "NetworkInterfaces" not in parameters:
             wish["SecurityGroupIds"] = [group]
-        answer = ec2.run_instances(ImageId=cloud.image(image), **(wish | parameters))
+        answer = run_when_there_is_room(ec2, ImageId=cloud.image(image), **(wish | parameters))
         launched.extend(one["InstanceId"] for one in answer["Instances"])
         return Instance(cloud, answer["Instances"][0]["InstanceId"], key[1])
 
