@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod clock;
 pub mod interrupts;
 pub mod memory;
 pub mod pci;

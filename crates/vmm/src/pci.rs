@@ -74,7 +74,7 @@ impl Pci {
             pci.add_port(&mut root, port, attachments, events)?;
         }
         let (ecam, window) = root.finish();
-        arch::add_config_ports(buses, &ecam)?;
+        arch::add_own_devices(buses, &ecam)?;
         buses.memory.insert(u64::from(ECAM), BUS_BYTES * (u64::from(LAST_BUS) + 1), ecam)?;
         buses.memory.insert(u64::from(PCI_WINDOW), u64::from(ECAM - PCI_WINDOW), window)?;
         Ok(pci)

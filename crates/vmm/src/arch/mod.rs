@@ -7,7 +7,7 @@
 //! - `create_vm`, then `Processors`: what vCPUs look like to the guest, and `create`, which makes one;
 //! - `add_interrupt_controller`: what comes after vCPUs and before devices;
 //! - `platform_bus`, `Serial`, `CONSOLE`: where its devices at fixed addresses answer, and which serial port it has;
-//!   `add_config_ports`: whether PCI has another way in than ECAM;
+//!   `add_own_devices`: what only this architecture has;
 //! - `load_kernel`, `Entry`: which kernels it boots, and how they are entered;
 //! - `write_tables`: what a kernel finds all this by; `acpi`: its part in the ACPI tables;
 //! - `begin`: the first vCPU at a kernel's entry;

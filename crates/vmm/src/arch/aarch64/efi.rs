@@ -1,15 +1,20 @@
 //! As much of EFI as a kernel needs to find ACPI and SMBIOS: on Arm, Linux looks for them nowhere else.
 //!
 //! No firmware ran. The device tree names a system table and a memory map as the kernel's own EFI stub would
-//! have left them, boot services over and everything mapped (Linux, `Documentation/arch/arm/uefi.rst`). There
-//! are no runtime services, and a table says so, so that nobody calls them. Structures: UEFI 2.10.
+//! have left them, boot services over and everything mapped where it lies (Linux,
+//! `Documentation/arch/arm/uefi.rst`). Of runtime services there is the time of day ([`super::efi_runtime`]),
+//! and a table says so. Structures: UEFI 2.10.
 //!
 //! ```text
 //! 0x0000   system table, its vendor's name, configuration tables and the small ones that they name
 //! 0x1000   memory map
 //! ```
 
-use super::memory_map::{ACPI, DEVICE_TREE, EFI, HIGH_RAM, SMBIOS, SMBIOS_BYTES};
+use super::efi_runtime;
+use super::memory_map::{
+    ACPI, CLOCK, CLOCK_PAGES, DEVICE_TREE, EFI, EFI_RUNTIME, EFI_RUNTIME_BYTES, HIGH_RAM, SMBIOS,
+    SMBIOS_BYTES,
+};
 
 /// Offsets of the pieces.
 const VENDOR: u64 = 0x100;
@@ -21,7 +26,8 @@ const MAP: u64 = 0x1000;
 /// The version whose structures these are, 2.10; and its table's header (4.2).
 const SIGNATURE: u64 = u64::from_le_bytes(*b"IBI SYST");
 const REVISION: u32 = 2 << 16 | 100;
-const HEADER_BYTES: u32 = 24;
+/// Where a header has its checksum.
+const CHECKSUM: std::ops::Range<usize> = 16..20;
 const SYSTEM_TABLE_BYTES: u32 = 120;
 
 /// Names of configuration tables, their first three fields little-endian.
@@ -40,12 +46,18 @@ const fn guid(a: u32, b: u16, c: u16, d: [u8; 8]) -> [u8; 16] {
     [a0, a1, a2, a3, b0, b1, c0, c1, d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]]
 }
 
-/// Types of memory (7.2.1): what a loader left, to use; free; ACPI's, to use when it has been read.
+/// Types of memory (7.2.1): what a loader left, to use; services that stay; free; ACPI's, to use when it has
+/// been read; registers.
 const LOADER_DATA: u32 = 2;
+const RUNTIME_CODE: u32 = 5;
 const CONVENTIONAL: u32 = 7;
 const ACPI_RECLAIM: u32 = 9;
-/// Memory with write-back caches.
+const REGISTERS: u32 = 11;
+/// Attributes: no caches; write-back caches; nobody writes; the services need it.
+const UNCACHED: u64 = 1 << 0;
 const WRITE_BACK: u64 = 1 << 3;
+const READ_ONLY: u64 = 1 << 17;
+const RUNTIME: u64 = 1 << 63;
 const PAGE: u64 = 4096;
 
 /// Bytes of a piece of the memory map, and its version.
@@ -69,8 +81,9 @@ pub(crate) fn tables(end: u64) -> (Vec<u8>, Places) {
     put(&mut out, 0, &system_table());
     put(&mut out, VENDOR, &utf16("cumulet"));
     put(&mut out, CONFIGURATION, &configuration());
-    // Version 1, eight bytes, none of the services.
-    put(&mut out, RUNTIME_PROPERTIES, &[1, 0, 8, 0, 0, 0, 0, 0]);
+    // Version 1, eight bytes.
+    let properties = [&[1, 0, 8, 0][..], &efi_runtime::SUPPORTED.to_le_bytes()].concat();
+    put(&mut out, RUNTIME_PROPERTIES, &properties);
     // Room for no entries, none in use, no next list.
     put(&mut out, RESERVATIONS, &[0; 16]);
     put(&mut out, MAP, &map);
@@ -89,21 +102,28 @@ fn utf16(text: &str) -> Vec<u8> {
     text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
 }
 
-/// Header, vendor and its revision; no console, no services; the configuration tables (4.3).
+/// A table's header, its checksum still missing (4.2).
+pub(super) fn header(signature: u64, bytes: u32) -> Vec<u8> {
+    let words = [REVISION, bytes, 0, 0].map(u32::to_le_bytes);
+    [&signature.to_le_bytes()[..], words.as_flattened()].concat()
+}
+
+/// Puts the checksum into a table that is complete.
+pub(super) fn seal(table: &mut [u8]) {
+    let checksum = crc32fast::hash(table).to_le_bytes();
+    table[CHECKSUM].copy_from_slice(&checksum);
+}
+
+/// Header, vendor and its revision; no console; the services; the configuration tables (4.3).
 fn system_table() -> Vec<u8> {
-    let header = |checksum: u32| {
-        let words = [REVISION, SYSTEM_TABLE_BYTES, checksum, 0].map(u32::to_le_bytes);
-        [&SIGNATURE.to_le_bytes()[..], words.as_flattened()].concat()
-    };
-    let mut body = (EFI.0 + VENDOR).to_le_bytes().to_vec();
-    body.extend([0; 8]);
-    // Three consoles with a handle each, runtime and boot services.
-    body.extend([0; 8 * 8]);
-    body.extend((CONFIGURED.len() as u64).to_le_bytes());
-    body.extend((EFI.0 + CONFIGURATION).to_le_bytes());
-    let mut table = [header(0), body].concat();
-    let checksum = crc32fast::hash(&table);
-    table[..HEADER_BYTES as usize].copy_from_slice(&header(checksum));
+    let mut table = header(SIGNATURE, SYSTEM_TABLE_BYTES);
+    let no_consoles = [0; 6];
+    let no_boot_services = 0;
+    let words = [&[EFI.0 + VENDOR, 0][..], &no_consoles, &[EFI_RUNTIME.0, no_boot_services]].concat();
+    table.extend(words.into_iter().flat_map(u64::to_le_bytes));
+    table.extend((CONFIGURED.len() as u64).to_le_bytes());
+    table.extend((EFI.0 + CONFIGURATION).to_le_bytes());
+    seal(&mut table);
     table
 }
 
@@ -118,18 +138,21 @@ fn configuration() -> Vec<u8> {
     CONFIGURED.iter().flat_map(|(name, at)| [&name[..], &at.to_le_bytes()].concat()).collect()
 }
 
-/// All RAM: the device tree, the tables, the rest.
+/// All RAM: the device tree, the tables, the services, the rest. And what the services touch.
 fn memory_map(end: u64) -> Vec<u8> {
-    let tables_end = SMBIOS.0 + SMBIOS_BYTES as u64;
+    let services_end = EFI_RUNTIME.0 + EFI_RUNTIME_BYTES as u64;
+    let clock = u64::from(CLOCK);
     let regions = [
-        (LOADER_DATA, DEVICE_TREE.0, EFI.0),
-        (ACPI_RECLAIM, EFI.0, tables_end),
-        (LOADER_DATA, tables_end, HIGH_RAM.0),
-        (CONVENTIONAL, HIGH_RAM.0, end),
+        (REGISTERS, clock, clock + CLOCK_PAGES, UNCACHED | RUNTIME),
+        (LOADER_DATA, DEVICE_TREE.0, EFI.0, WRITE_BACK),
+        (ACPI_RECLAIM, EFI.0, SMBIOS.0 + SMBIOS_BYTES as u64, WRITE_BACK),
+        (RUNTIME_CODE, EFI_RUNTIME.0, services_end, WRITE_BACK | READ_ONLY | RUNTIME),
+        (LOADER_DATA, services_end, HIGH_RAM.0, WRITE_BACK),
+        (CONVENTIONAL, HIGH_RAM.0, end, WRITE_BACK),
     ];
-    let descriptor = |(kind, start, end): (u32, u64, u64)| {
-        // Type and padding; physical and virtual address, pages, attributes.
-        [u64::from(kind), start, 0, (end - start) / PAGE, WRITE_BACK].map(u64::to_le_bytes).concat()
+    let descriptor = |(kind, start, end, attributes): (u32, u64, u64, u64)| {
+        // Type and padding; physical and virtual address, which are the same; pages; attributes.
+        [u64::from(kind), start, start, (end - start) / PAGE, attributes].map(u64::to_le_bytes).concat()
     };
     regions.into_iter().flat_map(descriptor).collect()
 }
@@ -147,8 +170,8 @@ mod tests {
         let (bytes, places) = tables(HIGH_RAM.0 + 0x1000_0000);
         assert_eq!(&bytes[..8], b"IBI SYST");
         let mut table = bytes[..SYSTEM_TABLE_BYTES as usize].to_vec();
-        table[16..20].fill(0);
-        assert_eq!(crc32fast::hash(&table).to_le_bytes(), bytes[16..20]);
+        table[CHECKSUM].fill(0);
+        assert_eq!(crc32fast::hash(&table).to_le_bytes(), bytes[CHECKSUM]);
         let (count, at) = (word(&bytes, 104), usize::try_from(word(&bytes, 112) - EFI.0).unwrap());
         assert_eq!((count, &bytes[at..at + 4]), (4, &[0x71, 0xe8, 0x68, 0x88][..]));
         assert_eq!((word(&bytes, at + 16), word(&bytes, at + 40)), (ACPI.0, SMBIOS.0));
@@ -162,7 +185,7 @@ mod tests {
         let map = &bytes[usize::try_from(places.map - EFI.0).unwrap()..];
         assert_eq!(map.len(), usize::try_from(places.map_bytes).unwrap());
         let mut at = DEVICE_TREE.0;
-        for descriptor in map.chunks(DESCRIPTOR_BYTES as usize) {
+        for descriptor in map.chunks(DESCRIPTOR_BYTES as usize).skip(1) {
             assert_eq!(word(descriptor, 8), at);
             at += word(descriptor, 24) * PAGE;
         }

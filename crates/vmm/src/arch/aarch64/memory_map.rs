@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 0x0_0100_0000   serial port, power registers, panic device       a page each
+//! 0x0_0101_0000   clock
 //! 0x0_0800_0000   GIC: distributor, translation service (ITS)
 //! 0x0_0a00_0000   GIC: a redistributor for each vCPU               32 MiB
 //! 0x0_1000_0000   PCI memory window                                512 MiB
@@ -22,6 +23,9 @@ const GIB: u64 = 1 << 30;
 pub(crate) const SERIAL: u32 = 0x0100_0000;
 pub(crate) const POWER: u32 = 0x0100_1000;
 pub(crate) const PANIC: u32 = 0x0100_2000;
+/// The clock, in pages of its own however large the kernel's are.
+pub(crate) const CLOCK: u32 = 0x0101_0000;
+pub(crate) const CLOCK_PAGES: u64 = 0x1_0000;
 
 /// The interrupt controller's distributor: 64 KiB.
 pub(crate) const GIC_DISTRIBUTOR: u64 = 0x0800_0000;
@@ -57,6 +61,9 @@ pub(crate) const ACPI_BYTES: usize = 0x2_0000;
 /// SMBIOS' entry point and structures.
 pub(crate) const SMBIOS: GuestAddress = GuestAddress(RAM + 0x7_0000);
 pub(crate) const SMBIOS_BYTES: usize = 0x1_0000;
+/// EFI's runtime services, also in pages of their own.
+pub(crate) const EFI_RUNTIME: GuestAddress = GuestAddress(RAM + 0x8_0000);
+pub(crate) const EFI_RUNTIME_BYTES: usize = 0x1_0000;
 /// Where RAM begins that belongs to the kernel alone; kernels want to lie at a multiple of 2 MiB.
 pub(crate) const HIGH_RAM: GuestAddress = GuestAddress(RAM + 2 * MIB);
 
@@ -93,6 +100,7 @@ mod tests {
             (u64::from(SERIAL), devices::pl011::LEN),
             (u64::from(POWER), devices::power::LEN),
             (u64::from(PANIC), 1),
+            (u64::from(CLOCK), CLOCK_PAGES),
             (GIC_DISTRIBUTOR, GIC_DISTRIBUTOR_BYTES),
             (GIC_ITS, GIC_ITS_BYTES),
             (GIC_REDISTRIBUTORS, redistributors),
@@ -102,6 +110,7 @@ mod tests {
             (EFI.0, bytes(EFI_BYTES)),
             (ACPI.0, bytes(ACPI_BYTES)),
             (SMBIOS.0, bytes(SMBIOS_BYTES)),
+            (EFI_RUNTIME.0, bytes(EFI_RUNTIME_BYTES)),
             (HIGH_RAM.0, 16 * MIB),
         ];
         for pair in places.windows(2) {

@@ -5,8 +5,10 @@ use devices::memory::Memory;
 use devices::virtio::rng::Entropy;
 use spec::machine::Machine;
 
-use super::memory_map::{DEVICE_TREE, DEVICE_TREE_BYTES, EFI, EFI_BYTES, LAST_BUS, RAM};
-use super::{efi, fdt};
+use super::memory_map::{
+    DEVICE_TREE, DEVICE_TREE_BYTES, EFI, EFI_BYTES, EFI_RUNTIME, EFI_RUNTIME_BYTES, LAST_BUS, RAM,
+};
+use super::{efi, efi_runtime, fdt};
 use crate::backend::KernelEntropy;
 use crate::boot::Loaded;
 use crate::boot::tables::{self, put};
@@ -33,6 +35,7 @@ pub(crate) fn write_tables(
     tables::write(memory, machine)?;
     let (efi, places) = efi::tables(RAM + (u64::from(machine.memory_mib) << 20));
     put(memory, EFI, &efi, EFI_BYTES, "EFI")?;
+    put(memory, EFI_RUNTIME, &efi_runtime::services(), EFI_RUNTIME_BYTES, "EFI runtime")?;
 
     let command_line = complete(command_line);
     tables::check_command_line(&command_line)?;

@@ -56,7 +56,7 @@ pub(crate) fn platform_bus(buses: &mut Buses) -> &mut Bus {
     &mut buses.ports
 }
 
-/// A PC's older way to PCI's configuration space.
-pub(crate) fn add_config_ports(buses: &mut Buses, ecam: &Arc<Ecam>) -> Result<(), BadRange> {
+/// What no other architecture has: a PC's older way to PCI's configuration space.
+pub(crate) fn add_own_devices(buses: &mut Buses, ecam: &Arc<Ecam>) -> Result<(), BadRange> {
     buses.ports.insert(ConfigPorts::FIRST, ConfigPorts::LEN, Arc::new(ConfigPorts::new(ecam.clone())))
 }
