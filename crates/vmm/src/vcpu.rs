@@ -110,6 +110,11 @@ fn run(vcpu: &mut VcpuFd, index: usize, buses: &Buses, stop: &AtomicBool) -> Opt
                 }
             }
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+            // Arm's processors do not say what an instruction meant that moves two registers, or a vector.
+            Err(error) if error.errno() == libc::ENOSYS => {
+                let what = "the guest reached for a device by an instruction that KVM cannot take apart";
+                return Some(End::Crash(what.to_owned()).explain(vcpu, index));
+            }
             Err(error) => return Some(Guest::Failed(format!("vCPU {index} cannot run: {error}"))),
         }
     }

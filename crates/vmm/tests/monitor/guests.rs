@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use crate::support::{Code, kernel, kvm_works, monitor};
+use crate::code::{Code, kernel};
+use crate::support::{kvm_works, monitor};
 use spec::control::Status;
 use vmm_sys_util::tempdir::TempDir;
 
@@ -61,11 +62,11 @@ fn the_devices_are_in_their_slots() {
     }
     let guest = Guest::new(
         &Code::default()
-            .print_word_at(0xe000_0000) // host bridge
-            .print_word_at(0xe000_8000) // entropy
-            .print_word_at(0xe002_0000) // root disk
-            .print_word_at(0xe002_8000) // no NIC
-            .print_word_at(0xe008_0000) // second disk
+            .print_config_word(0) // host bridge
+            .print_config_word(0x8000) // entropy
+            .print_config_word(0x2_0000) // root disk
+            .print_config_word(0x2_8000) // no NIC
+            .print_config_word(0x8_0000) // second disk
             .power_off(),
     );
     fs::write(guest.path("disk"), [0; 4096]).unwrap();
@@ -82,8 +83,7 @@ fn what_the_processor_cannot_go_on_from_is_a_crash_with_a_sentence() {
     if !kvm_works() {
         return;
     }
-    // No instruction can be fetched from a device.
-    let output = Guest::new(&Code::default().print("!").jump(0xe000_0000)).run(&[]);
+    let output = Guest::new(&Code::default().print("!").crash()).run(&[]);
     assert_eq!(text(&output.stdout), "!");
     assert_eq!(output.status.code(), Some(70), "{}", text(&output.stderr));
     assert!(text(&output.stderr).starts_with("cumulet-vmm: On vCPU 0 "), "{}", text(&output.stderr));
@@ -161,7 +161,7 @@ fn a_deaf_guest_is_rebooted_when_patience_ends_and_reports_its_panic() {
     if !kvm_works() {
         return;
     }
-    let guest = Guest::new(&Code::default().out(0x505, 1).idle());
+    let guest = Guest::new(&Code::default().panic().idle());
     let mut machine = Running::start(&guest, &[]);
     machine.ask("\"status\"");
     machine.until(|status| status.panicked);

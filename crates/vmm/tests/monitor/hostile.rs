@@ -11,36 +11,19 @@ use spec::machine::{Device, DeviceId, Disk, descriptors as names};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use volume::{Access, Parts};
 
+use crate::code::poke;
 use crate::guests::{Guest, Running};
 use crate::support::kvm_works;
 
 /// The exit status of a machine whose guest did what a processor cannot go on from.
 const CRASHED: i32 = 70;
 
-/// Writes random words to random registers of the eight ports, of whatever is behind them, and in their windows, and
-/// reads there, for ever.
-fn poker(seed: u32) -> Vec<u8> {
-    let mut code = vec![0xbe]; // mov esi, seed
-    code.extend(seed.to_le_bytes());
-    let begin = code.len();
-    for (shift, count) in [(0xe0, 13), (0xe8, 17), (0xe0, 5)] {
-        code.extend([0x89, 0xf0, 0xc1, shift, count, 0x31, 0xc6]); // mov eax, esi; sh? eax, count; xor esi, eax
-    }
-    // Bits of the number that are the address, and what is added to them.
-    for (mask, base) in
-        [(0x0003_80ff_u32, 0xe004_0000_u32), (0x0070_00ff, 0xe010_0000), (0x009f_ffff, 0xc000_0000)]
-    {
-        code.extend([0x89, 0xf3, 0xc1, 0xeb, 7, 0x81, 0xe3]); // mov ebx, esi; shr ebx, 7; and ebx, mask
-        code.extend(mask.to_le_bytes());
-        code.extend([0x81, 0xc3]); // add ebx, base
-        code.extend(base.to_le_bytes());
-        code.extend([0x89, 0x33, 0x8b, 0x03, 0x88, 0x03]); // mov [ebx], esi; mov eax, [ebx]; mov [ebx], al
-    }
-    let back = i32::try_from(begin).unwrap() - i32::try_from(code.len() + 5).unwrap();
-    code.push(0xe9); // jmp begin
-    code.extend(back.to_le_bytes());
-    code
-}
+/// Bits of a random number that are an offset, and what is added to it, in PCI's configuration space: the eight ports,
+/// and whatever is behind them.
+const PORTS: (u32, u32) = (0x0003_80ff, 0x4_0000);
+const CARDS: (u32, u32) = (0x0070_00ff, 0x10_0000);
+/// The same in the window for memory: the ports' windows.
+const WINDOWS: (u32, u32) = (0x009f_ffff, 0);
 
 /// The operator of such a guest.
 struct Operator<'g> {
@@ -107,7 +90,7 @@ fn ports_are_the_operators_whatever_the_guest_writes() {
         return;
     }
     for seed in 1..3 {
-        let guest = Guest::new(&poker(0x9e37_79b9 >> seed));
+        let guest = Guest::new(&poke(0x9e37_79b9 >> seed, &[PORTS, CARDS], &[WINDOWS]));
         let running = Running::start(&guest, &["--ports", "8", "--cpus", "2"]);
         let mut operator = Operator { guest: &guest, running };
         let mut rounds = 0;

@@ -7,7 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 
-use crate::support::{Code, give, kernel, kvm_works, limit_files, monitor};
+use crate::code::{Code, kernel};
+use crate::support::{give, kvm_works, limit_files, monitor};
 use spec::control::{EndReason, Ending};
 use spec::ids::VolumeId;
 use spec::machine::{Disk, Launch, Machine, Run, descriptors as names};
@@ -106,10 +107,7 @@ fn the_console_is_attached_while_the_guest_runs() {
     if !kvm_works() {
         return;
     }
-    // Waits for a typed byte (line status, data ready), then answers and powers off.
-    let wait = [0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf7]; // mov dx, 0x3fd; l: in al, dx; test al, 1; jz l
-    let answer = Code::default().print("heard\n").power_off();
-    let launcher = Launcher::new(&[&wait[..], &answer].concat());
+    let launcher = Launcher::new(&Code::default().wait_for_input().print("heard\n").power_off());
     let child = launcher.start();
     let mut console = UnixStream::connect(launcher.path("console")).unwrap();
     std::io::Write::write_all(&mut console, b"x").unwrap();
