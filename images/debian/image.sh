@@ -20,23 +20,27 @@ PACKAGES=(
 )
 
 make_root() {
-    local work=$1 how=(--mode=unshare) sources
-    if [ "$(id -u)" -eq 0 ]; then
-        how=(--mode=root)
+    local work=$1 how=(mmdebstrap --mode=unshare) sources
+    if [ "$ARCH" != "$(uname -m)" ]; then
+        how=(run_foreign mmdebstrap --mode=root --skip=check/qemu)
+    elif [ "$(id -u)" -eq 0 ]; then
+        how=(mmdebstrap --mode=root)
         # In containers that may not mount, it goes without /proc and /sys inside.
         unshare --mount true 2> /dev/null || how+=(--skip=check/canmount)
     fi
     sources=$(grep -v -- '-backports ' "$APT_HOME/sources.list")
     our_files "$work/ours"
+    chmod 755 "$work"
     say "putting together Debian $DEBIAN_SUITE (a minute or more; log: $IMAGES/debian.log)"
     # tar-in: mmdebstrap's root in a user namespace may not read this folder; the process outside may.
-    env -u APT_CONFIG mmdebstrap "${how[@]}" --variant=minbase --architectures="$DEB_ARCH" \
+    unset APT_CONFIG
+    "${how[@]}" --variant=minbase --architectures="$DEB_ARCH" \
         --include="$(IFS=,; echo "${PACKAGES[*]}")" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --customize-hook="tar-in $work/ours.tar /" \
         --customize-hook='chroot "$1" /customize && rm "$1/customize"' \
-        --format=tar "$DEBIAN_SUITE" "$work/root.tar" - <<< "$sources" 2> >(tee "$IMAGES/debian.log" | sed -n "s/^I: /$PROGRAM:   /p" >&2) ||
+        --format=tar "$DEBIAN_SUITE" - - <<< "$sources" > "$work/root.tar" 2> >(tee "$IMAGES/debian.log" | sed -n "s/^I: /$PROGRAM:   /p" >&2) ||
         die "mmdebstrap failed: $(grep -m1 -E '^E:' "$IMAGES/debian.log" | cut -c1-300)" "see $IMAGES/debian.log"
 }
 

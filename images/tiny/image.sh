@@ -11,7 +11,9 @@ KERNEL_OPTIONS="quiet panic=1"
 
 # What must be loaded before the root can be mounted, and what is loaded from it; ext4 and PCI hotplug are built in.
 INITRD_MODULES=(virtio_pci virtio_blk)
-ROOT_MODULES=(virtio_net button evdev virtio_rng virtio_balloon pvpanic-mmio)
+ROOT_MODULES=(virtio_net button evdev virtio_rng virtio_balloon)
+# Not every architecture's kernel has it.
+if [ "$ARCH" = x86_64 ]; then ROOT_MODULES+=(pvpanic-mmio); fi
 
 LIBRARIES=(libc.so.6 libcrypt.so.1 libtomcrypt.so.1 libtommath.so.1 libgmp.so.10 libz.so.1)
 

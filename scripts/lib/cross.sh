@@ -1,73 +1,84 @@
 # shellcheck shell=bash
-# A Rust and C toolchain for the other architecture, so that everything of ours can be checked, built and unit-tested for it
-# on this machine. Three ways, the first that there is:
+# A toolchain for the other architecture, so that everything of ours can be checked and built for it on this machine, and
+# run in a lab of it. Made of Debian's packages, unpacked under the cache, never installed:
 #
-#   1. this machine is of that architecture: nothing to do
-#   2. rustup has the target (rustup target add aarch64-unknown-linux-gnu), and a C compiler for it is installed
-#   3. Debian's packages, unpacked under the cache, never installed: its rustc with the standard library of the target, its
-#      cross compiler with the C library, QEMU's user emulation to run tests. What it links runs on Debian 12 and later.
+#   C      gcc 12 and the C library of Debian 12, so that what is linked runs in the lab and on any later Debian
+#   Rust   this machine's own, where rustup has the target (rustup target add aarch64-unknown-linux-gnu); else Debian's rustc
+#          with the target's standard library, which is another compiler: its results lie in a folder of their own
 #
 # Needs common.sh, debian.sh and tools.sh before.
 
-# use_cross: afterwards `cargo … "${CROSS[@]}"` works for $ARCH; what it builds is in $CROSS_TARGET_DIR/{debug,release}.
-use_cross() {
-    RUST_TARGET=$ARCH-unknown-linux-gnu CROSS=() CROSS_TARGET_DIR=${CARGO_TARGET_DIR:-$REPO/target}
-    [ "$ARCH" != "$(uname -m)" ] || return 0
-    local variable=${RUST_TARGET//-/_} compiler root=$CACHE/cross/$ARCH
-    CROSS=(--target "$RUST_TARGET")
-    if [ -d "$(rustc --print target-libdir --target "$RUST_TARGET" 2> /dev/null)" ] && compiler=$(command -v "$ARCH-linux-gnu-gcc"); then
-        export "CARGO_TARGET_${variable^^}_LINKER=$compiler"
+# can_cross ARCH: is there something to check for ARCH, and can it be done? REASON says why not.
+can_cross() {
+    if [ "$(uname -m)" = "$1" ]; then
+        REASON="this machine is of that architecture"
+    elif ! command -v apt-get > /dev/null || [ ! -r "$DEBIAN_KEYRING" ]; then
+        REASON="the compiler for it is made of Debian's packages, and this is no Debian-like machine"
     else
-        with_lock "cross-$ARCH" make_cross "$root"
-        export RUSTC=$root/bin/rustc "CC_$variable=$root/bin/cc" "AR_$variable=$root/bin/ar" "CARGO_TARGET_${variable^^}_LINKER=$root/bin/cc"
-        export "CARGO_TARGET_${variable^^}_RUNNER=$root/bin/run"
-        # Another compiler than the rest of the repository is built with.
-        export CARGO_TARGET_DIR=$CROSS_TARGET_DIR/cross
-        CROSS_TARGET_DIR=$CARGO_TARGET_DIR
+        return 0
     fi
-    CROSS_TARGET_DIR=$CROSS_TARGET_DIR/$RUST_TARGET
+    return 1
 }
 
-# Unpacks the packages, once, and writes the programs that make them work where they are.
+# use_cross: afterwards `cargo … "${CROSS[@]}"` works for $ARCH; what it builds is in $PROGRAMS/{debug,release}.
+use_cross() {
+    CROSS=() PROGRAMS=${CARGO_TARGET_DIR:-$REPO/target}
+    [ "$ARCH" != "$(uname -m)" ] || return 0
+    RUST_TARGET=$ARCH-unknown-linux-gnu
+    local variable=${RUST_TARGET//-/_} root=$CACHE/cross/$ARCH
+    CROSS=(--target "$RUST_TARGET")
+    with_lock "cross-$ARCH" make_cross "$root/c" "gcc-12-$ARCH-linux-gnu" "libc6-dev-$DEB_ARCH-cross"
+    export "CC_$variable=$root/c/programs/cc" "AR_$variable=$root/c/programs/ar" "CARGO_TARGET_${variable^^}_LINKER=$root/c/programs/cc"
+    if [ ! -d "$(rustc --print target-libdir --target "$RUST_TARGET" 2> /dev/null)" ]; then
+        with_lock "cross-$ARCH" make_cross "$root/rust" rustc-web
+        PROGRAMS=$PROGRAMS/cross
+        export RUSTC=$root/rust/programs/rustc CARGO_TARGET_DIR=$PROGRAMS
+    fi
+    PROGRAMS=$PROGRAMS/$RUST_TARGET
+}
+
+# make_cross FOLDER PACKAGE…: unpacks this machine's packages with what they need, once, and writes into FOLDER/programs the
+# programs that make them work where they are.
 make_cross() {
-    local root=$1 wanted=$ARCH packages compiler=gcc-12-$ARCH-linux-gnu headers=libc6-dev-$DEB_ARCH-cross
+    local root=$1 wanted=$ARCH packages
+    shift
     [ ! -e "$root/done" ] || return 0
-    say "fetching a toolchain for $ARCH, once (rustup target add $RUST_TARGET, with $compiler installed, would do as well)"
+    say "fetching a toolchain for $ARCH, once: $1"
     rm -rf "$root"
     select_arch "$(uname -m)"
     debian_configure
     debian_update
-    mapfile -t packages < <(closure_of rustc-web "$compiler" "$headers" qemu-user-static)
+    # What this machine has of it is not used, but for libraries: these must be those of its own C library.
+    mapfile -t packages < <(closure_of -o Dir::State::status=/dev/null "$@" | grep -e "$wanted" -e cross -e rust)
+    mapfile -t -O ${#packages[@]} packages < <(closure_of "$@" | grep -v -e "$wanted" -e cross -e rust)
     fetch_and_unpack "$root" "${packages[@]}"
     select_arch "$wanted"
-    debian_configure
-    debian_update
-    fetch_and_unpack "$root" libstd-rust-web-dev
-    write_cross_programs "$root"
+    mkdir -p "$root/programs"
+    if [ "$1" = rustc-web ]; then
+        debian_configure
+        debian_update
+        fetch_and_unpack "$root" libstd-rust-web-dev # the target's
+        cross_program rustc rustc
+    else
+        # The system root is where the compiler looks for the C library: not at /.
+        cross_program cc "$ARCH-linux-gnu-gcc-12" --sysroot="$root"
+        cross_program ar "$ARCH-linux-gnu-ar"
+    fi
     touch "$root/done"
 }
 
-write_cross_programs() {
-    local root=$1 programs=$1/usr/bin libraries
-    libraries=$root/usr/lib/$(uname -m)-linux-gnu
-    mkdir -p "$root/bin"
-    cross_program rustc "$programs/rustc"
-    # The system root is where the compiler looks for the C library: not at /.
-    cross_program cc "$programs/$ARCH-linux-gnu-gcc-12" --sysroot="$root"
-    cross_program ar "$programs/$ARCH-linux-gnu-ar"
-    cross_program run "$programs/qemu-$ARCH-static" -L "$root/usr/$ARCH-linux-gnu"
-}
-
-# cross_program NAME COMMAND…: $root/bin/NAME runs COMMAND with the unpacked libraries.
+# cross_program NAME PROGRAM ARGUMENT…: $root/programs/NAME runs PROGRAM with the libraries beside it.
 cross_program() {
-    local name=$1
+    local name=$1 libraries
+    libraries=$root/usr/lib/$(uname -m)-linux-gnu
     shift
     {
-        echo '#!/bin/sh'
+        echo '#!/bin/bash' # others lose variables with hyphens in their names, which cargo sets
         printf 'export LD_LIBRARY_PATH=%q${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\n' "$libraries"
-        printf 'exec'
-        printf ' %q' "$@"
+        printf 'exec %q' "$root/usr/bin/$1"
+        shift
+        [ $# -eq 0 ] || printf ' %q' "$@"
         printf ' "$@"\n'
-    } > "$root/bin/$name"
-    chmod +x "$root/bin/$name"
+    } > "$root/programs/$name"
+    chmod +x "$root/programs/$name"
 }

@@ -15,12 +15,19 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from lab import CACHE, REPOSITORY, Lab
+from lab import ARCH, CACHE, REPOSITORY, Lab
 
+# What runs out here, and what runs in the lab: the same, but where that is of another architecture.
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve() / "release"
+LAB_PROGRAMS = Path(os.environ.get("CUMULET_TEST_PROGRAMS", PROGRAMS)).resolve()
 PORT = 8773
 STATE = "/var/lib/cumulet"
 CONFIGURATION = f"{STATE}/cumuletd.toml"
+
+
+def instance_type(size: str) -> str:
+    """The instance type of this size for the lab's architecture."""
+    return {"x86_64": "t3", "aarch64": "t4g"}[ARCH] + "." + size
 
 
 class Cloud:
@@ -46,7 +53,7 @@ class Cloud:
 
     def start_daemon(self, *options: str):
         """Starts cumuletd, detached, and waits until its port answers."""
-        words = " ".join([str(PROGRAMS / "cumuletd"), "--config", CONFIGURATION, "--listen", f"10.0.2.15:{PORT}", *options])
+        words = " ".join([str(LAB_PROGRAMS / "cumuletd"), "--config", CONFIGURATION, "--listen", f"10.0.2.15:{PORT}", *options])
         self.lab.shell(f"CUMULET_LOG=info setsid {words} >> /out/cumuletd.log 2>&1 < /dev/null & echo $! > /run/cumuletd.pid")
         self.wait_for_answer()
 
@@ -70,7 +77,7 @@ class Cloud:
 
     def teardown(self):
         """Takes everything away, as after the daemon has ended."""
-        self.lab.run(str(PROGRAMS / "cumuletd"), "teardown")
+        self.lab.run(str(LAB_PROGRAMS / "cumuletd"), "teardown")
 
     def daemon_says(self) -> str:
         """The end of the daemon's log."""
@@ -100,7 +107,7 @@ class Cloud:
         return self.images[name]
 
     def _import_image(self, name: str) -> str:
-        disk = subprocess.run([REPOSITORY / "images/build", name], check=True, text=True, stdout=subprocess.PIPE)
+        disk = subprocess.run([REPOSITORY / "images/build", "--arch", ARCH, name], check=True, text=True, stdout=subprocess.PIPE)
         done = self.cumulet("image", "import", disk.stdout.strip(), "--name", name)
         assert done.returncode == 0, done.stderr
         return self.ec2().describe_images(Filters=[{"Name": "name", "Values": [name]}])["Images"][0]["ImageId"]

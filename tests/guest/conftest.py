@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import pytest
 from botocore.exceptions import ClientError
 
-from cloud import PORT, Cloud, Instance, keep
-from lab import Lab, free_port
+from cloud import PORT, Cloud, Instance, instance_type, keep
+from lab import ARCH, IS_OURS, Lab, free_port
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def port():
 @pytest.fixture(scope="session")
 def lab(port):
     """A started lab of the tests' own, stopped at the end."""
-    lab = Lab("guest-tests")
+    lab = Lab("guest-tests" if IS_OURS else f"guest-tests-{ARCH}")
     lab.start("--forward", f"{port}:{PORT}")
     yield lab
     lab.stop()
@@ -91,7 +91,7 @@ def launcher(cloud: Cloud, ec2, key, group: str):
     launched = []
 
     def launch(image: str = "tiny", user_data: str = "", **parameters) -> Instance:
-        wish = {"InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1, "KeyName": key[0], "UserData": user_data}
+        wish = {"InstanceType": instance_type("nano"), "MinCount": 1, "MaxCount": 1, "KeyName": key[0], "UserData": user_data}
         if "NetworkInterfaces" not in parameters:
             wish["SecurityGroupIds"] = [group]
         answer = run_when_there_is_room(ec2, ImageId=cloud.image(image), **(wish | parameters))

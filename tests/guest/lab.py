@@ -4,14 +4,22 @@
 """
 
 import os
+import platform
 import socket
 import subprocess
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+# What the lab is, and what its programs and guests are built for.
+ARCH = os.environ.get("CUMULET_TEST_ARCH", platform.machine())
+IS_OURS = ARCH == platform.machine()
 CACHE = Path(os.environ.get("CUMULET_CACHE", REPOSITORY / ".cache")).resolve()
 # Outside's minutes: emulation is some twenty times slower than a machine, and others may compile beside it.
 PATIENCE = 300
+# QEMU of this machine does not run in a lab of another architecture.
+with_qemu = pytest.mark.skipif(not IS_OURS, reason=f"there is no QEMU inside a lab of {ARCH}")
 
 
 def free_port() -> int:
@@ -37,7 +45,7 @@ class Lab:
         """Boots it; an old one of this name is stopped before, its state forgotten."""
         self.stop()
         (self.home / "state.img").unlink(missing_ok=True)
-        self.script("start", *options, check=True)
+        self.script("start", "--arch", ARCH, *options, check=True)
 
     def stop(self):
         """Powers it off, if it runs."""

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from cloud import instance_type
+
 USER_DATA = """#cloud-config
 write_files:
 - path: /etc/motd.d/told
@@ -21,7 +23,7 @@ def test_debian_becomes_an_instance_of_this_cloud(launch, ec2):
         {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 5}},
         {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}},
     ]
-    instance = launch("debian", USER_DATA, InstanceType="t3.small", BlockDeviceMappings=disks)
+    instance = launch("debian", USER_DATA, InstanceType=instance_type("small"), BlockDeviceMappings=disks)
     instance.wait_for_console("Cloud-init v. ", seconds=900)
     status = json.loads(instance.ssh("cloud-init status --wait > /dev/null; cloud-init status --format=json", 900))
     assert (status["status"], status["errors"]) == ("done", [])

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from lab import CACHE, REPOSITORY
+from lab import ARCH, CACHE, REPOSITORY, with_qemu
 
 
 def try_image(name: str, seconds: int):
@@ -19,6 +19,7 @@ def try_image(name: str, seconds: int):
     return done.stdout
 
 
+@with_qemu
 def test_tiny_becomes_an_instance_and_powers_off():
     console = try_image("tiny", 300)
     assert "tiny: ready: i-0123456789abcdef0, 169.254.169.15/24" in console
@@ -27,7 +28,7 @@ def test_tiny_becomes_an_instance_and_powers_off():
 
 
 def test_a_raw_disk_and_a_qcow2_make_the_same_machine(cloud, launch):
-    raw = CACHE / "images/tiny-x86_64.raw"
+    raw = CACHE / f"images/tiny-{ARCH}.raw"
     assert raw.exists()
     done = cloud.cumulet("image", "import", str(raw), "--name", "tiny-raw")
     assert done.returncode == 0, done.stderr
@@ -38,7 +39,7 @@ def test_a_raw_disk_and_a_qcow2_make_the_same_machine(cloud, launch):
 
 @pytest.mark.parametrize("what", ["noise", "half an image", "a disk without a system"])
 def test_what_cannot_boot_is_refused_with_a_reason_and_leaves_nothing(cloud, lab, ec2, tmp_path, what):
-    whole = (CACHE / "images/tiny-x86_64.qcow2").read_bytes()
+    whole = (CACHE / f"images/tiny-{ARCH}.qcow2").read_bytes()
     content = {"noise": os.urandom(1 << 20), "half an image": whole[: len(whole) // 2], "a disk without a system": bytes(8 << 20)}
     file = tmp_path / "disk"
     file.write_bytes(content[what])

@@ -2,12 +2,12 @@
 
 import subprocess
 
-from lab import REPOSITORY
+from lab import ARCH, REPOSITORY, with_qemu
 
 
 def once(*arguments: str) -> subprocess.CompletedProcess:
     """A lab for one command."""
-    return subprocess.run([REPOSITORY / "scripts/lab", "run", *arguments], capture_output=True, text=True)
+    return subprocess.run([REPOSITORY / "scripts/lab", "run", "--arch", ARCH, *arguments], capture_output=True, text=True)
 
 
 def test_it_has_what_a_cloud_needs(lab):
@@ -15,6 +15,7 @@ def test_it_has_what_a_cloud_needs(lab):
     assert "/dev/kvm" in said and "memory" in said and "pids" in said
 
 
+@with_qemu
 def test_the_probe_finds_kvm_usable_inside(lab):
     # The limit is for real machines; this one is emulated, and others may compile beside it.
     assert lab.run("env", "CUMULET_PROBE_SECONDS=240", "scripts/probe").strip() == "yes"

@@ -1,5 +1,7 @@
 """Power, as users, guests and accidents switch it: what is kept, what is told apart, what comes back."""
 
+from cloud import instance_type
+
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -87,7 +89,7 @@ def test_a_panic_fails_the_status_check_and_nothing_else(launch, ec2):
 
 
 def test_a_type_is_what_it_says(launch):
-    instance = launch(InstanceType="t3.small")
+    instance = launch(InstanceType=instance_type("small"))
     cpus, kibibytes = instance.ssh("nproc; awk '/MemTotal/ { print $2 }' /proc/meminfo").split()
     assert cpus == "2"
     # The guest's kernel keeps a little for itself.

@@ -86,7 +86,7 @@ prepare_lab_kernel() {
 lab_packages() {
     echo dropbear-bin
     if [ "$ARCH" != "$(uname -m)" ]; then
-        echo bash busybox-static coreutils dash e2fsprogs fdisk findutils gawk grep hostname iproute2 kmod mount nftables procps sed util-linux
+        echo bash busybox-static coreutils dash e2fsprogs fdisk findutils gawk grep hostname iproute2 kmod mount nftables procps python3 sed util-linux
     fi
 }
 
