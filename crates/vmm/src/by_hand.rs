@@ -16,6 +16,7 @@ use spec::machine::{Device, Disk, Mac, Machine, Nic, Run};
 use crate::arch;
 use crate::attachments::{Attached, Attachments, PlaceError};
 use crate::backend::{DiskFile, DiskFileError, Removable, Tap, TapError};
+use crate::escape::Escape;
 use crate::launch::{Held, LaunchError, Outside, check};
 
 /// How it is used.
@@ -36,9 +37,17 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
   --ports N         PCIe root ports, for devices that come and go (default: 0)
   --instance ID     whose machine it says that it is
   --control PATH    listen there for control connections
+  --escape WAY[,unfiltered]
+                    no machine: lock the doors as for one, and try to get out: read, write, proc, trace, signal, tcp,
+                    udp, execute, fork or mount; `,unfiltered` tries the walls behind the filter of system calls
 
 CUMULET_LOG=debug prints how long each phase of the start took.
 ";
+
+/// All of them.
+const OPTIONS: [&str; 11] = [
+    "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "instance", "control", "escape",
+];
 
 /// What was typed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,6 +62,7 @@ pub(crate) struct Arguments {
     ports: u8,
     instance: Option<InstanceId>,
     control: Option<PathBuf>,
+    pub(crate) escape: Option<Escape>,
 }
 
 /// Why a machine cannot be started by hand.
@@ -86,9 +96,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
     let mut arguments = arguments.into_iter();
     while let Some(option) = arguments.next() {
         let option = option.to_string_lossy().into_owned();
-        let known =
-            ["kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "instance", "control"];
-        let Some(name) = option.strip_prefix("--").filter(|name| known.contains(name)) else {
+        let Some(name) = option.strip_prefix("--").filter(|name| OPTIONS.contains(name)) else {
             return Err(ByHandError::Option(option));
         };
         let value = arguments.next().ok_or_else(|| ByHandError::Value(option.clone()))?;
@@ -110,10 +118,12 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
             }
             "ports" => parsed.ports = text.parse().map_err(|_| bad())?,
             "instance" => parsed.instance = Some(text.parse().map_err(|_| bad())?),
+            "escape" => parsed.escape = Some(text.parse().map_err(|()| bad())?),
             _ => parsed.control = Some(value.into()),
         }
     }
-    if parsed.kernel.as_os_str().is_empty() { Err(ByHandError::NoKernel) } else { Ok(parsed) }
+    let lacks_kernel = parsed.kernel.as_os_str().is_empty() && parsed.escape.is_none();
+    if lacks_kernel { Err(ByHandError::NoKernel) } else { Ok(parsed) }
 }
 
 /// Opens everything.

@@ -41,6 +41,15 @@ pub(crate) fn end(reason: EndReason, message: &str) -> ExitCode {
     ExitCode::from(reason.exit_status())
 }
 
+/// The end as it would be written now, and where to, for who cannot make it when it comes.
+pub(crate) fn prepare(reason: EndReason, message: &str) -> io::Result<(Vec<u8>, Option<File>)> {
+    let Some(record) = RECORD.get() else { return Ok((Vec::new(), None)) };
+    let record = record.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(Record { run, file: Some(file) }) = &*record else { return Ok((Vec::new(), None)) };
+    let ending = Ending { run: *run, reason, message: message.to_owned() };
+    Ok((serde_json::to_vec(&ending)?, Some(file.try_clone()?)))
+}
+
 /// Says a sentence on standard error, if that can be written: a full disk under a log must not end a machine.
 pub(crate) fn say(message: &str) {
     let _ = writeln!(io::stderr(), "cumulet-vmm: {message}");

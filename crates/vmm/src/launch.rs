@@ -11,6 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use kvm_ioctls::Kvm;
+use spec::control::EndReason;
 use spec::ids::{InterfaceId, VolumeId};
 use spec::machine::{Device, Launch, Machine, descriptors as names};
 use volume::{Access, Parts, Volume};
@@ -19,6 +20,7 @@ use crate::arch;
 use crate::attachments::{Attached, Attachments, PlaceError};
 use crate::backend::{Removable, Tap, TapError, VolumeDisk};
 use crate::descriptors::{Descriptors, InheritError, take_kvm};
+use crate::sandbox::LockError;
 
 /// The version of KVM's interface, the only one there ever was.
 const KVM_API: i32 = 12;
@@ -74,20 +76,32 @@ pub(crate) enum LaunchError {
     Kvm(#[source] kvm_ioctls::Error),
     #[error("What was given as KVM is something else, or speaks version {0} instead of {KVM_API}")]
     KvmVersion(i32),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+impl LaunchError {
+    /// Whose fault it is: what was given, or the host's.
+    pub(crate) fn reason(&self) -> EndReason {
+        match self {
+            Self::Lock(_) => EndReason::Failed,
+            _ => EndReason::Unbuildable,
+        }
+    }
 }
 
 /// Takes over what a launcher left: `names` is the variable's value. What it says of the ways outside is
 /// given to `learned` as soon as it is known, so that even a spec that lies can be answered where the
-/// launcher looks.
+/// launcher looks; nothing that a guest may have written is read before.
 pub(crate) fn inherit(
     names: &str,
-    learned: impl FnOnce(&Machine, &mut Outside),
+    learned: impl FnOnce(&Machine, &mut Outside) -> Result<(), LockError>,
 ) -> Result<(Held, Outside), LaunchError> {
     let mut left = Descriptors::inherit(names)?;
     let mut outside = Outside { ending: Some(left.take(names::ENDING)?), ..Outside::default() };
     let lock = left.take(names::LOCK)?;
     let launch = read_spec(&left.take::<File>(names::SPEC)?)?;
-    learned(&launch.machine, &mut outside);
+    learned(&launch.machine, &mut outside)?;
     outside.control = Some(left.take(names::CONTROL)?);
     outside.console = Some(left.take(names::CONSOLE)?);
     outside.ring = Some(left.take(names::CONSOLE_RING)?);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! read the spec       launch.rs, by_hand.rs, descriptors.rs    everything needed, as open files
-//! lock the doors      sandbox.rs                               nothing more can be got, only be handed over
+//! lock the doors      sandbox/                                 nothing more can be got, only be handed over
 //! build the machine   machine.rs, boot/, arch/, memory.rs      memory, kernel, tables, vCPUs
 //!                     pci.rs, attachments.rs                   devices, and where each sits
 //! run                 supervisor.rs, lifecycle.rs, vcpu.rs     one thread decides, the others work
@@ -18,6 +18,7 @@ mod by_hand;
 mod console;
 mod control;
 mod descriptors;
+mod escape;
 mod events;
 mod exit;
 mod hotplug;
@@ -55,10 +56,11 @@ fn main() -> ExitCode {
         Ok(names) => {
             let learned = |machine: &spec::machine::Machine, outside: &mut Outside| {
                 exit::record_in(machine.run, outside.ending.take());
+                sandbox::leave_the_host()
             };
             match launch::inherit(&names, learned) {
                 Ok((held, outside)) => run(held, outside),
-                Err(error) => end(EndReason::Unbuildable, &chain(&error)),
+                Err(error) => end(error.reason(), &chain(&error)),
             }
         }
         Err(_) => by_hand(),
@@ -79,11 +81,15 @@ fn by_hand() -> ExitCode {
             return ExitCode::from(EX_USAGE);
         }
     };
-    match by_hand::open(arguments) {
-        Ok((held, outside)) => {
+    if let Some(escape) = arguments.escape {
+        return escape.run().map_or_else(|error| end(EndReason::Failed, &chain(&error)), ExitCode::from);
+    }
+    match by_hand::open(arguments).map(|all| sandbox::leave_the_host().map(|()| all)) {
+        Ok(Ok((held, outside))) => {
             let _terminal = Terminal::lend();
             run(held, outside)
         }
+        Ok(Err(error)) => end(EndReason::Failed, &chain(&error)),
         Err(error) => end(EndReason::Unbuildable, &chain(&error)),
     }
 }
@@ -91,7 +97,7 @@ fn by_hand() -> ExitCode {
 /// Runs a machine to its end.
 fn run(mut held: Held, outside: Outside) -> ExitCode {
     timeline::mark("everything opened");
-    if let Err(error) = sandbox::lock_the_doors() {
+    if let Err(error) = sandbox::lock_the_doors(true) {
         return end(EndReason::Failed, &chain(&error));
     }
     timeline::mark("doors locked");

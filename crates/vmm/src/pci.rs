@@ -23,6 +23,7 @@ use crate::attachments::{Attached, Attachments, Place};
 use crate::backend::KernelEntropy;
 use crate::events::{Event, Events};
 use crate::interrupts::Kvm;
+use crate::sandbox::Confined;
 use crate::vcpu::Buses;
 
 /// All of them.
@@ -131,6 +132,7 @@ impl Pci {
         base: u32,
     ) -> Result<Arc<Function>, PciError> {
         let (memory, kvm) = (self.memory.clone(), self.kvm.clone());
+        let device = Box::new(Confined::new(device));
         let function = Function::new(device, requester, base, memory, kvm.clone(), kvm);
         function.map(Arc::new).map_err(|error| PciError::Start(name, error))
     }

@@ -20,6 +20,8 @@ use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use crate::arch;
 use crate::events::{Event, Events, Guest};
+use crate::exit::chain;
+use crate::sandbox::{Kind, confine};
 
 /// What vCPUs' accesses end at.
 pub(crate) struct Buses {
@@ -70,7 +72,11 @@ impl Vcpus {
             let immediate_exit = ImmediateExit::of(&mut vcpu);
             let (buses, events, stop) = (buses.clone(), events.clone(), all.stop.clone());
             let handle = std::thread::Builder::new().name(format!("vcpu-{index}")).spawn(move || {
-                if let Some(guest) = run(&mut vcpu, index, &buses, &stop) {
+                let end = match confine(Kind::Vcpu) {
+                    Ok(()) => run(&mut vcpu, index, &buses, &stop),
+                    Err(error) => Some(Guest::Failed(format!("vCPU {index}: {}", chain(&error)))),
+                };
+                if let Some(guest) = end {
                     events.push(Event::Guest(guest));
                 }
                 // Given back, so that the mapping lives until the thread is joined.

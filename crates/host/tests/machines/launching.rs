@@ -28,9 +28,12 @@ fn a_process_is_alone_and_has_what_it_was_handed_and_nothing_else() {
     assert_eq!(line(&report, "Uid"), [&user; 4]);
     assert_eq!(line(&report, "Gid"), [&user; 4]);
     assert_eq!(line(&report, "Groups"), [""; 0]);
-    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        assert_eq!(line(&report, set), ["0000000000000000"], "{set}");
+    // The one by which it leaves the host's namespaces, and which no set lets it have again.
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(line(&report, set), ["0000000000200000"], "{set}");
     }
+    assert_eq!(line(&report, "CapBnd"), ["0000000000000000"]);
+    assert_eq!(line(&report, "NSpid").last(), Some(&"1"));
     assert_eq!(line(&report, "NoNewPrivs"), ["1"]);
     assert_eq!(line(&report, "SigBlk"), ["0000000000000000"]);
     assert_eq!(line(&report, "Umask"), ["0077"]);

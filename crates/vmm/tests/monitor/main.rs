@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod code;
+mod escape;
 mod guests;
 mod hostile;
 mod launched;

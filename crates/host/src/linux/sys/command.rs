@@ -1,9 +1,14 @@
 //! Starting a program that is nobody's child.
 //!
 //! ```text
-//! caller ── fork ── child: new session ── fork ── grandchild: group, descriptors, user ── exec ── the program
-//!    └ waits for the child, which ends at once      └ what fails is told through a pipe that exec closes
+//! caller ── fork ── child: new session, ── fork ── grandchild: group, descriptors, user ── exec ── the program
+//!    │              new process namespace              └ what fails is told through a pipe that exec closes
+//!    └ waits for the child, which ends at once
 //! ```
+//!
+//! The program begins as the first process of its own namespace, and so sees no other. It is left one capability,
+//! `CAP_SYS_ADMIN`, to leave the host's other namespaces by, and has to give it back: what a program needs of the host's files to
+//! begin at all (its loader, its libraries) it would not find in a root directory with nothing in it.
 //!
 //! The grandchild is adopted by init, so that "started by me" and "found running" are the same. Between fork and exec only calls are
 //! made that are safe in a copy of a process with many threads (signal-safety(7)), and nothing is allocated.
@@ -32,7 +37,7 @@ pub struct Detached<'a> {
     pub descriptors: &'a [OwnedFd],
     /// Standard error; input and output are `/dev/null`.
     pub errors: &'a File,
-    /// User and group id; the process has no other groups and no capabilities.
+    /// User and group id; the process has no other groups.
     pub user: u32,
     /// The `cgroup.procs` of the group that the process is in before the program begins.
     pub group: &'a File,
@@ -51,6 +56,7 @@ pub struct SpawnError {
 /// What the child and the grandchild do.
 #[derive(Clone, Copy)]
 enum Step {
+    Leave,
     Fork,
     EnterGroup,
     Move,
@@ -64,7 +70,8 @@ enum Step {
 }
 
 /// The steps in words, in the same order.
-const WORDS: [&str; 10] = [
+const WORDS: [&str; 11] = [
+    "leave the host's processes",
     "fork a second time",
     "enter the control group",
     "move descriptors out of the way",
@@ -142,6 +149,33 @@ fn wait_for(child: libc::pid_t) -> io::Result<()> {
     }
 }
 
+/// linux/capability.h and linux/prctl.h.
+const CAP_SYS_ADMIN: libc::c_ulong = 21;
+const AMBIENT_RAISE: libc::c_ulong = 2;
+/// The capabilities that the program begins with, in the first word of a set.
+const KEPT: u32 = 1 << CAP_SYS_ADMIN;
+/// Which word is the first of the inheritable set; the effective and the permitted one come before.
+const INHERITABLE: usize = 2;
+
+/// A thread's sets, as capget(2) and capset(2) take them (`_LINUX_CAPABILITY_VERSION_3`).
+struct Capabilities {
+    header: [u32; 2],
+    sets: [u32; 6],
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self { header: [0x2008_0522, 0], sets: [0; 6] }
+    }
+}
+
+impl Capabilities {
+    fn call(&mut self, number: c_long) -> bool {
+        // SAFETY: by the header's version the kernel reads two words there, and reads or writes six words of sets.
+        unsafe { libc::syscall(number, self.header.as_mut_ptr(), self.sets.as_mut_ptr()) == 0 }
+    }
+}
+
 /// What the forked processes need, made before they are.
 struct Plan<'a> {
     arguments: [*const c_char; 2],
@@ -155,13 +189,16 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// The first child: a new session, another fork, and gone.
+    /// The first child: a new session, a namespace for those to come, another fork, and gone.
     fn child(&mut self) -> ! {
         // SAFETY: neither call has an argument that could be wrong, and both are safe after a fork.
-        let second = unsafe {
+        let left = unsafe {
             libc::setsid();
-            libc::fork()
+            libc::unshare(libc::CLONE_NEWPID)
         };
+        self.check(Step::Leave, left == 0);
+        // SAFETY: the same.
+        let second = unsafe { libc::fork() };
         match second {
             -1 => self.fail(Step::Fork),
             0 => self.grandchild(),
@@ -237,9 +274,14 @@ impl Plan<'_> {
         self.check(Step::Limit, set);
     }
 
-    /// Empties the bounding set, while there is the right to. The other sets go with the user.
+    /// Empties the bounding set, while there is the right to; before, because of that, the one capability that is to be kept
+    /// becomes one that is passed on (capset(2)). The other sets go with the user.
     fn give_up_capabilities(&self) {
         const MOST: libc::c_ulong = 63;
+        let mut sets = Capabilities::default();
+        let read = sets.call(libc::SYS_capget);
+        sets.sets[INHERITABLE] = KEPT;
+        self.check(Step::Capabilities, read && sets.call(libc::SYS_capset));
         for capability in 0..=MOST {
             // SAFETY: only numbers are passed.
             let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } == 0;
@@ -256,11 +298,18 @@ impl Plan<'_> {
         let no_groups = ptr::null::<libc::gid_t>();
         // SAFETY: the list of groups has the length that is said, none; the rest are numbers.
         let become_it = unsafe {
-            libc::syscall(libc::SYS_setgroups, 0, no_groups) == 0
+            libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0
+                && libc::syscall(libc::SYS_setgroups, 0, no_groups) == 0
                 && libc::syscall(libc::SYS_setresgid, user, user, user) == 0
                 && libc::syscall(libc::SYS_setresuid, user, user, user) == 0
         };
         self.check(Step::User, become_it);
+        let mut kept = Capabilities::default();
+        kept.sets[..=INHERITABLE].fill(KEPT);
+        // SAFETY: only numbers are passed.
+        let passed_on = kept.call(libc::SYS_capset)
+            && unsafe { libc::prctl(libc::PR_CAP_AMBIENT, AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0) } == 0;
+        self.check(Step::Capabilities, passed_on);
         // SAFETY: only numbers are passed.
         self.check(Step::Privileges, unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0);
     }

@@ -32,6 +32,12 @@ pub(crate) use tables::{TablesError, write_tables};
 /// Where Linux has its console.
 pub(crate) const CONSOLE: &str = "ttyAMA0";
 
+/// System calls that the C library makes here, and on younger architectures others for the same.
+pub(crate) const OWN_CALLS: &[libc::c_long] = &[];
+
+/// The ioctl by which [`instruction_address`] asks: `KVM_GET_ONE_REG`.
+pub(crate) const KVM_GET_PLACE: u64 = 0x4010_aeab;
+
 /// What KVM must be told about messages: who sends them, by which the translation service finds where to.
 pub(crate) const MESSAGE_FLAGS: u32 = KVM_MSI_VALID_DEVID;
 

@@ -28,6 +28,12 @@ pub(crate) use tables::write_tables;
 /// Where Linux has its console.
 pub(crate) const CONSOLE: &str = "ttyS0";
 
+/// System calls that the C library makes here, and on younger architectures others for the same.
+pub(crate) const OWN_CALLS: &[libc::c_long] = &[libc::SYS_epoll_wait, libc::SYS_poll];
+
+/// The ioctl by which [`instruction_address`] asks: `KVM_GET_REGS`.
+pub(crate) const KVM_GET_PLACE: u64 = 0x8090_ae81;
+
 /// What KVM must be told about messages: on x86 the address alone names the processor.
 pub(crate) const MESSAGE_FLAGS: u32 = 0;
 

@@ -1,22 +1,16 @@
-//! Locking the doors: what this process may still do from here on, whatever a guest makes of it.
+//! Giving up what privileges there are: capabilities and the way back to them, being traced, core dumps.
 //!
-//! The launcher has given the process its own user, group and cgroup, and every file, TAP and socket it
-//! needs as an open descriptor. What is left is dropped here, before the first byte of a guest's kernel
-//! is looked at and before the first thread is made, since privileges are each thread's own:
-//! capabilities, the way back to them, core dumps and being traced. The one place for seccomp and
-//! landlock too.
-#![allow(unsafe_code, reason = "prctl, capset, setrlimit and signal")]
+//! The launcher has given the process its own user and group. Done before the first thread is made, since privileges are
+//! each thread's own.
+#![allow(unsafe_code, reason = "prctl, capget, capset, setrlimit and signal")]
 
 use std::io;
 
-/// Why a door stays open.
-#[derive(Debug, thiserror::Error)]
-#[error("Cannot give up {0}")]
-pub(crate) struct LockError(&'static str, #[source] io::Error);
+use super::LockError;
 
-/// Locks them all, or says which one does not lock.
-pub(crate) fn lock_the_doors() -> Result<(), LockError> {
-    let step = |what, result: io::Result<()>| result.map_err(|error| LockError(what, error));
+/// Gives all of them up, or says which one stays.
+pub(super) fn give_up() -> Result<(), LockError> {
+    let step = |what, result: io::Result<()>| result.map_err(|error| LockError::GiveUp(what, error));
     step("new privileges", prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0))?;
     step("the bounding set of capabilities", drop_bounding_set())?;
     step("ambient capabilities", prctl(libc::PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0))?;
@@ -26,6 +20,17 @@ pub(crate) fn lock_the_doors() -> Result<(), LockError> {
     step("death by a file that may not grow", ignore(libc::SIGXFSZ))
 }
 
+/// Whether this process has `CAP_SYS_ADMIN`, by which it can leave the host.
+pub(super) fn may_leave() -> bool {
+    let header: [u32; 2] = [CAPABILITY_VERSION, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: the kernel reads a header of two words and, by its version, writes six words of sets.
+    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+    result == 0 && sets[0] & (1 << CAP_SYS_ADMIN) != 0
+}
+
+/// linux/capability.h.
+const CAP_SYS_ADMIN: u32 = 21;
 const PR_CAP_AMBIENT_CLEAR_ALL: libc::c_ulong = 4;
 /// `_LINUX_CAPABILITY_VERSION_3`: two words of 32 bits for each set.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
