@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from lab import ARCH, CACHE, REPOSITORY, Lab
+from lab import ARCH, REPOSITORY, Lab
 
 # What runs out here, and what runs in the lab: the same, but where that is of another architecture.
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve() / "release"
@@ -191,14 +191,3 @@ class Instance:
             if time.monotonic() > deadline:
                 raise AssertionError(f"{self.id}: {complaint} within {seconds} s; its console:\n{self.console()[-4000:]}")
             time.sleep(1)
-
-
-def keep(cloud: Cloud, name: str):
-    """What explains a failure, kept where the next run does not overwrite it; the folder."""
-    folder = CACHE / "guest-tests" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cumuletd.log").write_text(cloud.daemon_says())
-    console = cloud.lab.home / "console.log"
-    if console.exists():
-        (folder / "lab-console.log").write_bytes(console.read_bytes())
-    return folder

@@ -11,10 +11,14 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from _pytest.runner import runtestprotocol
 from botocore.exceptions import ClientError
 
-from cloud import PORT, Cloud, Instance, instance_type, keep
-from lab import ARCH, IS_OURS, Lab, free_port
+from cloud import PORT, Cloud, Instance, instance_type
+from lab import LAB_NAME, Lab, free_port
+
+# What is said at the end of tests that ran twice.
+BROKEN: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +30,7 @@ def port():
 @pytest.fixture(scope="session")
 def lab(port):
     """A started lab of the tests' own, stopped at the end."""
-    lab = Lab("guest-tests" if IS_OURS else f"guest-tests-{ARCH}")
+    lab = Lab(LAB_NAME)
     lab.start("--forward", f"{port}:{PORT}")
     yield lab
     lab.stop()
@@ -123,11 +127,38 @@ def instance(launch_for_all):
     return launch_for_all()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Runs a test; once more, in a new lab, when it failed and the lab is broken (docs/lab.md says how that comes).
+
+    Only what the emulated computer itself says counts as broken, so a test that fails for any other reason has failed.
+    """
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    trouble = any(report.failed for report in reports) and Lab(LAB_NAME).trouble()
+    if trouble:
+        kept = Lab(LAB_NAME).keep(f"{item.name}-broken-lab")
+        BROKEN.append(f"{item.nodeid}: {trouble}; kept: {kept}")
+        # All fixtures end, the lab's included, and are made anew.
+        item.session._setupstate.teardown_exact(None)
+        item._initrequest()
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says at the end how often that was so."""
+    for one in BROKEN:
+        terminalreporter.write_line(f"THE LAB BROKE, and the test was run again in a new one: {one}", red=True)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failed test names the folder where what explains it is kept."""
     outcome = yield
     report = outcome.get_result()
-    cloud = item.funcargs.get("cloud") if hasattr(item, "funcargs") else None
-    if report.failed and cloud:
-        report.sections.append(("kept", str(keep(cloud, item.name))))
+    if report.failed:
+        report.sections.append(("kept", str(Lab(LAB_NAME).keep(item.name))))

@@ -5,6 +5,8 @@
 
 import os
 import platform
+import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -18,6 +20,9 @@ IS_OURS = ARCH == platform.machine()
 CACHE = Path(os.environ.get("CUMULET_CACHE", REPOSITORY / ".cache")).resolve()
 # Outside's minutes: emulation is some twenty times slower than a machine, and others may compile beside it.
 PATIENCE = 300
+LAB_NAME = os.environ.get("CUMULET_TEST_LAB", "guest-tests" if IS_OURS else f"guest-tests-{ARCH}")
+# What the emulated computer and the guests in it never say while the emulation is sound.
+UNSOUND = re.compile(r"Kernel panic|BUG: |Oops|general protection fault|soft lockup|detected stalls")
 # QEMU of this machine does not run in a lab of another architecture.
 with_qemu = pytest.mark.skipif(not IS_OURS, reason=f"there is no QEMU inside a lab of {ARCH}")
 
@@ -50,6 +55,39 @@ class Lab:
     def stop(self):
         """Powers it off, if it runs."""
         self.script("stop", check=True)
+
+    def is_running(self) -> bool:
+        """Whether its emulator is alive."""
+        return self.script("status", capture_output=True).returncode == 0
+
+    def trouble(self) -> str:
+        """In what way the emulated computer itself is broken; nothing where it is not."""
+        last = self._last(self.home / "qemu.log") or self._last(self.home / "console.log")
+        if not self.is_running():
+            return f"the lab ended: {last}"
+        if found := UNSOUND.search((self.home / "console.log").read_text(errors="replace")):
+            return f"the lab's kernel said: {found[0]}"
+        # A panic of a guest is a thing that guests do; a processor of theirs that stands still is not.
+        stuck = self.script("exec", "--", "sh", "-c", "grep -l -a 'soft lockup' /var/lib/cumulet/logs/*.console", capture_output=True)
+        return f"a guest's processor stands still: {stuck.stdout.strip()}" if stuck.stdout.strip() else ""
+
+    @staticmethod
+    def _last(file: Path) -> str:
+        lines = file.read_text(errors="replace").split("\n") if file.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def keep(self, name: str) -> Path:
+        """What explains a failure, kept where the next run does not overwrite it; the folder."""
+        folder = CACHE / "guest-tests" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.is_running():
+            self.script("exec", "--", "sh", "-c", "cp -r /var/lib/cumulet/logs /out/", capture_output=True)
+        for file in ["console.log", "qemu.log", "out/cumuletd.log"]:
+            if (self.home / file).exists():
+                shutil.copy(self.home / file, folder)
+        if (self.home / "out/logs").exists():
+            shutil.copytree(self.home / "out/logs", folder / "logs", dirs_exist_ok=True)
+        return folder
 
     def run(self, *command: str, seconds: int = PATIENCE) -> str:
         """Runs a command inside; its output, or the failure with what it said."""

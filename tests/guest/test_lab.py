@@ -13,6 +13,7 @@ def once(*arguments: str) -> subprocess.CompletedProcess:
 def test_it_has_what_a_cloud_needs(lab):
     said = lab.shell("ls /dev/kvm /dev/net/tun; cat /sys/fs/cgroup/cgroup.controllers; nft list tables; ip -br link show lo")
     assert "/dev/kvm" in said and "memory" in said and "pids" in said
+    assert lab.trouble() == ""
 
 
 @with_qemu
