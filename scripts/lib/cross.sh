@@ -25,46 +25,61 @@ use_cross() {
     CROSS=() PROGRAMS=${CARGO_TARGET_DIR:-$REPO/target}
     [ "$ARCH" != "$(uname -m)" ] || return 0
     RUST_TARGET=$ARCH-unknown-linux-gnu
-    local variable=${RUST_TARGET//-/_} root=$CACHE/cross/$ARCH
+    local variable=${RUST_TARGET//-/_} rust=$CACHE/cross/$ARCH/rust
     CROSS=(--target "$RUST_TARGET")
-    with_lock "cross-$ARCH" make_cross "$root/c" "gcc-12-$ARCH-linux-gnu" "libc6-dev-$DEB_ARCH-cross"
-    export "CC_$variable=$root/c/programs/cc" "AR_$variable=$root/c/programs/ar" "CARGO_TARGET_${variable^^}_LINKER=$root/c/programs/cc"
+    use_cross_compiler
+    export "CC_$variable=${CROSS_COMPILE}cc" "AR_$variable=${CROSS_COMPILE}ar" "CARGO_TARGET_${variable^^}_LINKER=${CROSS_COMPILE}cc"
     if [ ! -d "$(rustc --print target-libdir --target "$RUST_TARGET" 2> /dev/null)" ]; then
-        with_lock "cross-$ARCH" make_cross "$root/rust" rustc-web
+        with_lock "cross-$ARCH" make_cross "$rust" rustc-web
         PROGRAMS=$PROGRAMS/cross
-        export RUSTC=$root/rust/programs/rustc CARGO_TARGET_DIR=$PROGRAMS
+        export RUSTC=$rust/programs/rustc CARGO_TARGET_DIR=$PROGRAMS
     fi
     PROGRAMS=$PROGRAMS/$RUST_TARGET
+}
+
+# use_cross_compiler: afterwards ${CROSS_COMPILE}cc compiles C for $ARCH, and its binary utilities lie beside it.
+use_cross_compiler() {
+    local root=$CACHE/cross/$ARCH/c
+    with_lock "cross-$ARCH" make_cross "$root" "gcc-12-${ARCH//_/-}-linux-gnu" "libc6-dev-$DEB_ARCH-cross"
+    CROSS_COMPILE=$root/programs/
 }
 
 # make_cross FOLDER PACKAGE…: unpacks this machine's packages with what they need, once, and writes into FOLDER/programs the
 # programs that make them work where they are.
 make_cross() {
-    local root=$1 wanted=$ARCH packages
+    local root=$1 wanted=$ARCH packages name
     shift
-    [ ! -e "$root/done" ] || return 0
-    say "fetching a toolchain for $ARCH, once: $1"
+    [ -e "$root/done" ] || fetch_cross "$@"
+    mkdir -p "$root/programs"
+    if [ "$1" = rustc-web ]; then
+        cross_program rustc rustc
+    else
+        # The system root is where the compiler looks for the C library: not at /.
+        cross_program cc "$ARCH-linux-gnu-gcc-12" --sysroot="$root"
+        for name in ar ld nm objcopy objdump readelf strip; do cross_program "$name" "$ARCH-linux-gnu-$name"; done
+    fi
+    touch "$root/done"
+}
+
+fetch_cross() {
+    local of_it="-e cross -e rust -e ${wanted//_/-}"
+    say "fetching a toolchain for $wanted, once: $1"
     rm -rf "$root"
     select_arch "$(uname -m)"
     debian_configure
     debian_update
     # What this machine has of it is not used, but for libraries: these must be those of its own C library.
-    mapfile -t packages < <(closure_of -o Dir::State::status=/dev/null "$@" | grep -e "$wanted" -e cross -e rust)
-    mapfile -t -O ${#packages[@]} packages < <(closure_of "$@" | grep -v -e "$wanted" -e cross -e rust)
+    # shellcheck disable=SC2086 # a list of words
+    {
+        mapfile -t packages < <(closure_of -o Dir::State::status=/dev/null "$@" | grep $of_it)
+        mapfile -t -O ${#packages[@]} packages < <(closure_of "$@" | grep -v $of_it)
+    }
     fetch_and_unpack "$root" "${packages[@]}"
     select_arch "$wanted"
-    mkdir -p "$root/programs"
-    if [ "$1" = rustc-web ]; then
-        debian_configure
-        debian_update
-        fetch_and_unpack "$root" libstd-rust-web-dev # the target's
-        cross_program rustc rustc
-    else
-        # The system root is where the compiler looks for the C library: not at /.
-        cross_program cc "$ARCH-linux-gnu-gcc-12" --sysroot="$root"
-        cross_program ar "$ARCH-linux-gnu-ar"
-    fi
-    touch "$root/done"
+    [ "$1" = rustc-web ] || return 0
+    debian_configure
+    debian_update
+    fetch_and_unpack "$root" libstd-rust-web-dev # the target's
 }
 
 # cross_program NAME PROGRAM ARGUMENT…: $root/programs/NAME runs PROGRAM with the libraries beside it.
@@ -79,6 +94,7 @@ cross_program() {
         shift
         [ $# -eq 0 ] || printf ' %q' "$@"
         printf ' "$@"\n'
-    } > "$root/programs/$name"
-    chmod +x "$root/programs/$name"
+    } > "$root/programs/$name.new"
+    chmod +x "$root/programs/$name.new"
+    mv "$root/programs/$name.new" "$root/programs/$name"
 }

@@ -27,6 +27,12 @@ debian mmdebstrap     mmdebstrap       unpack   builds the root file system of t
 debian newuidmap      uidmap           install  lets it do so in a user namespace, without root
 build  cc             gcc              install  links Rust programs, compiles SQLite
 build  ld             libc6-dev        install  the C library to link against
+kernel make           make             unpack   the kernel is built by it
+kernel bc             bc               unpack   ... computes its constants of time
+kernel flex           flex             unpack   ... reads its configuration language
+kernel bison          bison            unpack   ... reads its configuration language
+kernel gelf.h         libelf-dev       unpack   ... checks the object files of x86_64 (objtool)
+kernel xz             xz-utils         unpack   Debian packs its source with xz
 test   python3        python3          install  runs the real EC2 clients
 test   python3-venv   python3-venv     install  keeps those clients apart from the machine'"'"'s Python
 test   git            git              install  the tests look at the repository'"'"'s own files
@@ -48,6 +54,7 @@ have_tool() {
     case $1 in
         python3-venv) python3 -c 'import venv, ensurepip' 2> /dev/null ;;
         ld) [ -e /usr/include/stdio.h ] ;; # libc6-dev has no program of its own; its headers and crt files come together
+        gelf.h) [ -e /usr/include/gelf.h ] || [ -e "$TOOLS_ROOT/usr/include/gelf.h" ] ;;
         newuidmap) [ "$(id -u)" -eq 0 ] || command -v newuidmap > /dev/null ;; # root needs none
         *) command -v "$1" > /dev/null ;;
     esac
