@@ -35,6 +35,7 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
   --disk FILE[,ro]  a raw disk, read-only with `,ro`; the first is the root disk (repeatable)
   --tap NAME:MAC    a network interface on this TAP (repeatable)
   --ports N         PCIe root ports, for devices that come and go (default: 0)
+  --entropy         a source of randomness, as every launched machine has
   --instance ID     whose machine it says that it is
   --control PATH    listen there for control connections
   --escape WAY[,unfiltered]
@@ -45,8 +46,9 @@ CUMULET_LOG=debug prints how long each phase of the start took.
 ";
 
 /// All of them.
-const OPTIONS: [&str; 11] = [
-    "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "instance", "control", "escape",
+const OPTIONS: [&str; 12] = [
+    "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "entropy", "instance",
+    "control", "escape",
 ];
 
 /// What was typed.
@@ -60,6 +62,7 @@ pub(crate) struct Arguments {
     disks: Vec<(PathBuf, bool)>,
     taps: Vec<(String, Mac)>,
     ports: u8,
+    entropy: bool,
     instance: Option<InstanceId>,
     control: Option<PathBuf>,
     pub(crate) escape: Option<Escape>,
@@ -99,6 +102,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
         let Some(name) = option.strip_prefix("--").filter(|name| OPTIONS.contains(name)) else {
             return Err(ByHandError::Option(option));
         };
+        if name == "entropy" {
+            parsed.entropy = true;
+            continue;
+        }
         let value = arguments.next().ok_or_else(|| ByHandError::Value(option.clone()))?;
         let text = value.to_string_lossy().into_owned();
         let bad = || ByHandError::BadValue(option.clone(), text.clone());
@@ -143,6 +150,7 @@ pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError>
         kernel: open_file(&arguments.kernel)?,
         initrd: arguments.initrd.as_deref().map(open_file).transpose()?,
         attachments,
+        entropy: arguments.entropy,
         _lock: None,
         command_line: arguments.command_line.unwrap_or_else(|| format!("console={}", arch::CONSOLE)),
     };

@@ -38,6 +38,8 @@ pub(crate) struct Held {
     pub(crate) initrd: Option<File>,
     /// Disks and network interfaces, those of the spec and those that came later.
     pub(crate) attachments: Attachments,
+    /// Whether it has a source of randomness.
+    pub(crate) entropy: bool,
     /// Locked by the launcher; whoever finds it locked knows that we live. Only held, until the process ends.
     pub(crate) _lock: Option<OwnedFd>,
 }
@@ -110,7 +112,10 @@ pub(crate) fn inherit(
     let attachments = Attachments::new(&launch.machine, |device| open_device(&mut left, device))?;
     let (kernel, initrd) = (left.take(names::KERNEL)?, left.find(names::INITRD));
     let Launch { machine, command_line } = launch;
-    Ok((Held { machine, command_line, kvm, kernel, initrd, attachments, _lock: Some(lock) }, outside))
+    Ok((
+        Held { machine, command_line, kvm, kernel, initrd, attachments, entropy: true, _lock: Some(lock) },
+        outside,
+    ))
 }
 
 /// Opens what stands behind a device from the descriptors that were given for it.

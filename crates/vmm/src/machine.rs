@@ -17,7 +17,7 @@ use crate::boot::kernel::{self, LoadError};
 use crate::console::Output;
 use crate::events::Events;
 use crate::launch::Held;
-use crate::memory::{self, MemoryError};
+use crate::memory::{self, MemoryError, Pages};
 use crate::pci::{Pci, PciError};
 use crate::platform::{Platform, PlatformError};
 use crate::timeline;
@@ -32,7 +32,7 @@ pub(crate) struct Machine {
     pub(crate) pci: Pci,
     _buses: Arc<Buses>,
     _vm: Arc<VmFd>,
-    _memory: Memory,
+    memory: Memory,
 }
 
 /// Why a machine could not be built.
@@ -85,7 +85,7 @@ impl Machine {
 
         let mut buses = Buses { ports: Bus::default(), memory: Bus::default() };
         let platform = Platform::new(&vm, &mut buses, output, events)?;
-        let pci = Pci::new(&vm, &memory, &held.attachments, &mut buses, events)?;
+        let pci = Pci::new(&vm, &memory, held, &mut buses, events)?;
         timeline::mark("devices made");
 
         let loaded = kernel::load(&memory, &held.kernel, held.initrd.as_ref())?;
@@ -100,7 +100,14 @@ impl Machine {
         let buses = Arc::new(buses);
         let vcpus = Vcpus::start(vcpus, &buses, events).map_err(BuildError::Vcpus)?;
         timeline::mark("vCPUs running");
-        Ok(Self { _vcpus: vcpus, platform, pci, _buses: buses, _vm: vm, _memory: memory })
+        Ok(Self { _vcpus: vcpus, platform, pci, _buses: buses, _vm: vm, memory })
+    }
+}
+
+impl Machine {
+    /// It has booted: from now on it is about work.
+    pub(crate) fn has_booted(&self) {
+        memory::prefer(&self.memory, Pages::Huge);
     }
 }
 

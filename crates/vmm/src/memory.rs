@@ -1,6 +1,10 @@
 //! A guest's memory: anonymous, private to this process, and given by the host page by page as the guest
 //! touches it.
-#![allow(unsafe_code, reason = "handing guest memory to KVM")]
+//!
+//! Huge pages make a guest that works faster, and one that boots slower: it touches a little here and a little there, and the
+//! host clears two megabytes each time. So a guest boots on small pages, but for its kernel, and is given huge ones when it
+//! has booted (docs/decisions/0020-small-pages-until-booted.md).
+#![allow(unsafe_code, reason = "handing guest memory to KVM, and madvise")]
 
 use devices::memory::Memory;
 use kvm_bindings::kvm_userspace_memory_region;
@@ -26,6 +30,31 @@ pub(crate) fn map(ranges: &[(GuestAddress, u64)]) -> Result<Memory, MemoryError>
     let sized = ranges.iter().map(|&(start, bytes)| Some((start, usize::try_from(bytes).ok()?)));
     let sized: Vec<_> = sized.collect::<Option<_>>().ok_or(MemoryError::TooLarge(total))?;
     Memory::from_ranges(&sized).map_err(|error| MemoryError::Map(total, error))
+}
+
+/// What pages the host is to give from now on; those that are there stay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pages {
+    /// Of the smallest size.
+    Small,
+    /// Huge ones, where it has them; it also puts small ones together, in its own time.
+    Huge,
+}
+
+/// Tells the host.
+pub(crate) fn prefer(memory: &Memory, pages: Pages) {
+    let advice = match pages {
+        Pages::Small => libc::MADV_NOHUGEPAGE,
+        Pages::Huge => libc::MADV_HUGEPAGE,
+    };
+    for region in memory.iter() {
+        let place = region.get_host_address(MemoryRegionAddress(0));
+        if let (Ok(start), Ok(bytes)) = (place, usize::try_from(region.len())) {
+            // SAFETY: the range is the region's mapping, whose contents this does not change. A kernel without huge pages
+            // refuses, and that is as good.
+            unsafe { libc::madvise(start.cast(), bytes, advice) };
+        }
+    }
 }
 
 /// Makes it the memory of a virtual machine.

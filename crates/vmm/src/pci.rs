@@ -18,11 +18,12 @@ use kvm_ioctls::VmFd;
 use spec::machine::DeviceId;
 
 use crate::arch;
-use crate::arch::memory_map::{ECAM, LAST_BUS, PCI_WINDOW};
+use crate::arch::memory_map::{ECAM, PCI_WINDOW};
 use crate::attachments::{Attached, Attachments, Place};
 use crate::backend::KernelEntropy;
 use crate::events::{Event, Events};
 use crate::interrupts::Kvm;
+use crate::launch::Held;
 use crate::sandbox::Confined;
 use crate::vcpu::Buses;
 
@@ -55,7 +56,7 @@ impl Pci {
     pub(crate) fn new(
         vm: &Arc<VmFd>,
         memory: &Memory,
-        attachments: &Attachments,
+        held: &Held,
         buses: &mut Buses,
         events: &Arc<Events>,
     ) -> Result<Self, PciError> {
@@ -63,7 +64,10 @@ impl Pci {
         let mut pci = Self { kvm, memory: memory.clone(), ports: Vec::new(), functions: BTreeMap::new() };
         let mut root = Root::new(PCI_WINDOW, ECAM);
         root.insert(slots::HOST_BRIDGE, Arc::new(HostBridge::default()))?;
-        pci.add(&mut root, slots::ENTROPY, Box::new(Rng(KernelEntropy)), "of entropy".to_owned())?;
+        if held.entropy {
+            pci.add(&mut root, slots::ENTROPY, Box::new(Rng(KernelEntropy)), "of entropy".to_owned())?;
+        }
+        let attachments = &held.attachments;
         for attachment in &attachments.all {
             if let Place::Slot(slot) = attachment.place {
                 let id = attachment.what.id();
@@ -76,7 +80,11 @@ impl Pci {
         }
         let (ecam, window) = root.finish();
         arch::add_own_devices(buses, &ecam)?;
-        buses.memory.insert(u64::from(ECAM), BUS_BYTES * (u64::from(LAST_BUS) + 1), ecam)?;
+        buses.memory.insert(
+            u64::from(ECAM),
+            BUS_BYTES * (u64::from(slots::last_bus(attachments.ports())) + 1),
+            ecam,
+        )?;
         buses.memory.insert(u64::from(PCI_WINDOW), u64::from(ECAM - PCI_WINDOW), window)?;
         Ok(pci)
     }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use spec::control::{Answer, EndReason, Request, Status};
 use spec::machine::DeviceId;
@@ -21,6 +21,9 @@ use crate::lifecycle::{Lifecycle, Next};
 use crate::machine::Machine;
 use crate::poll::Poll;
 use crate::timeline;
+
+/// After so long a machine counts as booted.
+const BOOT: Duration = Duration::from_secs(30);
 
 /// The supervisor.
 pub(crate) struct Supervisor {
@@ -78,8 +81,12 @@ impl Supervisor {
 
     /// Watches a machine until it is to be taken apart.
     fn watch(&mut self, machine: &mut Machine, held: &mut Held) -> io::Result<Next> {
+        let mut booted_at = Instant::now().checked_add(BOOT);
         loop {
             let now = Instant::now();
+            if booted_at.take_if(|at| *at <= now).is_some() {
+                machine.has_booted();
+            }
             let devices_due = hotplug::tend(&mut machine.pci, &mut held.attachments, &self.events, now);
             let status = status_of(&self.life, held);
             if self.told != status {
@@ -90,7 +97,7 @@ impl Supervisor {
             poll.add(self.events.wake(), true, false);
             self.console.wait(&mut poll);
             self.control.wait(&mut poll);
-            let dues = [self.console.due(), self.life.due(), devices_due];
+            let dues = [self.console.due(), self.life.due(), devices_due, booted_at];
             poll.wait(dues.into_iter().flatten().min())?;
 
             let receive = |typed: &[u8]| machine.platform.serial.receive(typed);

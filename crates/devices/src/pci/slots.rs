@@ -56,6 +56,12 @@ pub const fn bus_behind(index: u8) -> u8 {
     index + 1
 }
 
+/// The last bus of a machine with so many root ports. A kernel looks for devices on all buses up to that one, so it is
+/// told of no more than there are.
+pub const fn last_bus(ports: u8) -> u8 {
+    ports
+}
+
 fn place(index: usize, first: u8, others: u8, count: usize) -> Option<u8> {
     match u8::try_from(index).ok().filter(|_| index < count)? {
         0 => Some(first),

@@ -27,7 +27,7 @@ use acpi_tables::xsdt::XSDT;
 use devices::power;
 
 use crate::arch;
-use crate::arch::memory_map::{ACPI, ECAM, ECAM_BYTES, LAST_BUS, PANIC, PCI_WINDOW, POWER, POWER_GSI};
+use crate::arch::memory_map::{ACPI, ECAM, ECAM_BYTES, PANIC, PCI_WINDOW, POWER, POWER_GSI};
 
 /// Who made a table, which, and of which revision.
 pub(crate) const OEM: [u8; 6] = *b"CUMULT";
@@ -39,14 +39,14 @@ pub(crate) const REVISION: u32 = 1;
 /// them.
 const OSC_GRANTED: u32 = 1 << 0 | 1 << 4;
 
-/// All tables for so many vCPUs, to lie at [`ACPI`], the RSDP first.
-pub(crate) fn tables(vcpus: u8) -> Vec<u8> {
+/// All tables for so many vCPUs and PCI buses up to this one, to lie at [`ACPI`], the RSDP first.
+pub(crate) fn tables(vcpus: u8, last_bus: u8) -> Vec<u8> {
     let mut out = Tables { bytes: vec![0; Rsdp::len().next_multiple_of(16)] };
-    let dsdt = out.add(&dsdt(vcpus));
+    let dsdt = out.add(&dsdt(vcpus, last_bus));
     let mut xsdt = XSDT::new(OEM, TABLE, REVISION);
     xsdt.add_entry(out.add(&fadt(dsdt)));
     let mut mcfg = MCFG::new(OEM, TABLE, REVISION);
-    mcfg.add_ecam(u64::from(ECAM), 0, 0, LAST_BUS);
+    mcfg.add_ecam(u64::from(ECAM), 0, 0, last_bus);
     xsdt.add_entry(out.add(&mcfg));
     for table in arch::acpi::tables(vcpus) {
         xsdt.add_entry(out.add(&*table));
@@ -98,13 +98,19 @@ fn fadt(dsdt: u64) -> impl Aml {
     fadt.finalize()
 }
 
-fn dsdt(vcpus: u8) -> Sdt {
+fn dsdt(vcpus: u8, last_bus: u8) -> Sdt {
     let mut dsdt = Sdt::new(*b"DSDT", 36, 2, OEM, TABLE, REVISION);
     let off = power::SLEEP_TYPE_OFF;
     let s5 = Name::new("_S5_".into(), &Package::new(vec![&off, &ZERO, &ZERO, &ZERO]));
-    for part in
-        [pci(), motherboard(), arch::acpi::serial(), power_button(), events(), panic_device(), bytes(&s5)]
-    {
+    for part in [
+        pci(last_bus),
+        motherboard(),
+        arch::acpi::serial(),
+        power_button(),
+        events(),
+        panic_device(),
+        bytes(&s5),
+    ] {
         dsdt.append_slice(&part);
     }
     for part in arch::acpi::processors(vcpus) {
@@ -127,7 +133,7 @@ pub(crate) fn resources(list: Vec<&dyn Aml>) -> Name {
     name("_CRS", &ResourceTemplate::new(list))
 }
 
-fn pci() -> Vec<u8> {
+fn pci(last_bus: u8) -> Vec<u8> {
     let window =
         AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, PCI_WINDOW, ECAM - 1, None);
     device(
@@ -140,7 +146,7 @@ fn pci() -> Vec<u8> {
             &name("_UID", &ZERO),
             // Its devices see memory as processors do; where architectures differ in that, it must be said.
             &name("_CCA", &ONE),
-            &resources(vec![&AddressSpace::new_bus_number(0_u16, u16::from(LAST_BUS)), &window]),
+            &resources(vec![&AddressSpace::new_bus_number(0_u16, u16::from(last_bus)), &window]),
             &Osc,
         ],
     )
@@ -253,7 +259,7 @@ mod tests {
 
     #[test]
     fn every_table_is_found_and_sums_to_zero() {
-        let all = tables(3);
+        let all = tables(3, 8);
         assert_eq!((&all[..8], sum(&all[..20]), sum(&all[..36])), (&b"RSD PTR "[..], 0, 0));
         let address = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         let xsdt = table(&all, address(&all, 24));

@@ -13,6 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use super::Loaded;
 use crate::arch::memory_map::HIGH_RAM;
 use crate::arch::{self, KernelError};
+use crate::memory::{self, Pages};
 
 const PAGE: u64 = 4096;
 /// The largest kernel that is looked at, in bytes. Linux with everything built in and debug symbols is
@@ -40,7 +41,8 @@ pub(crate) enum LoadError {
     Initrd(#[source] vm_memory::GuestMemoryError),
 }
 
-/// Loads both, into the first range of memory.
+/// Loads both, into the first range of memory: the kernel into what pages the host likes best, the initrd, and all that the
+/// guest touches by itself, into small ones.
 pub(crate) fn load(memory: &Memory, mut kernel: &File, initrd: Option<&File>) -> Result<Loaded, LoadError> {
     let end = memory.iter().next().map_or(0, |region| region.start_addr().0 + region.len());
     let bytes = kernel.seek(SeekFrom::End(0)).map_err(|error| LoadError::Read("kernel", error))?;
@@ -48,6 +50,7 @@ pub(crate) fn load(memory: &Memory, mut kernel: &File, initrd: Option<&File>) ->
         return Err(LoadError::KernelFile(bytes));
     }
     let kernel = arch::load_kernel(memory, end, kernel)?;
+    memory::prefer(memory, Pages::Small);
     if kernel.end > end {
         return Err(LoadError::KernelTooLarge { needed: kernel.end, end });
     }

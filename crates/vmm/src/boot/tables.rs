@@ -1,6 +1,7 @@
 //! What a kernel finds on all architectures alike: ACPI, SMBIOS, and a command line that it can take.
 
 use devices::memory::Memory;
+use devices::pci::slots;
 use spec::machine::Machine;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
@@ -22,7 +23,7 @@ pub(crate) enum TablesError {
 
 /// Writes the tables.
 pub(crate) fn write(memory: &Memory, machine: &Machine) -> Result<(), TablesError> {
-    put(memory, ACPI, &acpi::tables(machine.vcpus), ACPI_BYTES, "ACPI")?;
+    put(memory, ACPI, &acpi::tables(machine.vcpus, slots::last_bus(machine.ports)), ACPI_BYTES, "ACPI")?;
     let name_plate = smbios::tables(machine.instance, &machine.instance_type, SMBIOS);
     put(memory, SMBIOS, &name_plate, SMBIOS_BYTES, "SMBIOS")
 }

@@ -71,7 +71,7 @@ fn the_devices_are_in_their_slots() {
     );
     fs::write(guest.path("disk"), [0; 4096]).unwrap();
     let disk = guest.path("disk").display().to_string();
-    let output = guest.run(&["--disk", &disk, "--disk", &format!("{disk},ro"), "--cpus", "2"]);
+    let output = guest.run(&["--entropy", "--disk", &disk, "--disk", &format!("{disk},ro"), "--cpus", "2"]);
     let ids: Vec<_> = output.stdout.chunks(4).map(<[u8]>::to_vec).collect();
     let expected: [&[u8]; 5] =
         [b"\x36\x1b\x08\x00", b"\xf4\x1a\x44\x10", b"\xf4\x1a\x42\x10", &[0xff; 4], b"\xf4\x1a\x42\x10"];

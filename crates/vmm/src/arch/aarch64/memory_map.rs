@@ -44,9 +44,6 @@ pub(crate) const ECAM: u32 = 0x3000_0000;
 /// Bytes set aside for it: 256 buses, the most there can be.
 pub(crate) const ECAM_BYTES: u32 = 0x1000_0000;
 
-/// The last bus number that may be in use: root ports have those after bus 0.
-pub(crate) const LAST_BUS: u8 = devices::pci::slots::PORTS;
-
 /// Where RAM begins.
 pub(crate) const RAM: u64 = GIB;
 /// The device tree, in one piece of at most 2 MiB (Linux, `Documentation/arch/arm64/booting.rst`).

@@ -2,11 +2,12 @@
 //! entered with; EFI, ACPI and SMBIOS, to which the tree leads.
 
 use devices::memory::Memory;
+use devices::pci::slots;
 use devices::virtio::rng::Entropy;
 use spec::machine::Machine;
 
 use super::memory_map::{
-    DEVICE_TREE, DEVICE_TREE_BYTES, EFI, EFI_BYTES, EFI_RUNTIME, EFI_RUNTIME_BYTES, LAST_BUS, RAM,
+    DEVICE_TREE, DEVICE_TREE_BYTES, EFI, EFI_BYTES, EFI_RUNTIME, EFI_RUNTIME_BYTES, RAM,
 };
 use super::{efi, efi_runtime, fdt};
 use crate::backend::KernelEntropy;
@@ -45,7 +46,7 @@ pub(crate) fn write_tables(
     let tree = fdt::tree(&fdt::Facts {
         vcpus: machine.vcpus,
         memory_mib: machine.memory_mib,
-        last_bus: LAST_BUS,
+        last_bus: slots::last_bus(machine.ports),
         command_line: &command_line,
         initrd: loaded.initrd,
         efi: &places,

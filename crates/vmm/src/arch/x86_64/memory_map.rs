@@ -65,8 +65,6 @@ pub(crate) const PCI_WINDOW: u32 = 0xc000_0000;
 pub(crate) const ECAM: u32 = 0xe000_0000;
 /// Bytes set aside for it: 256 buses, the most there can be.
 pub(crate) const ECAM_BYTES: u32 = 0x1000_0000;
-/// The last bus number that may be in use: root ports have those after bus 0.
-pub(crate) const LAST_BUS: u8 = devices::pci::slots::PORTS;
 
 /// The I/O APIC.
 pub(crate) const IO_APIC: u32 = 0xfec0_0000;
