@@ -50,6 +50,10 @@ pub enum Reason {
     LimitExceeded(Kind),
     /// A parameter's value is wrong.
     InvalidValue,
+    /// An attribute of an instance cannot have that value.
+    InvalidAttributeValue,
+    /// It is not clear which of an instance's interfaces is meant.
+    SeveralInterfaces,
     /// Parameters that do not go together.
     InvalidCombination,
     /// A block device mapping is wrong.

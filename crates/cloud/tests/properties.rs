@@ -11,7 +11,7 @@ use cloud::World;
 use cloud::capacity::room_for;
 use cloud::catalog;
 use cloud::model::*;
-use cloud::rules::{instances as rules, launch::BlockDevice, launch::run_instances, security_groups};
+use cloud::rules::{block_devices::BlockDevice, instances as rules, launch::run_instances, security_groups};
 use cloud::state::InstanceState;
 use common::Cloud;
 use spec::control::EndReason;
@@ -133,10 +133,8 @@ fn extra_volume(delete_on_termination: bool) -> BlockDevice {
     BlockDevice {
         device: "/dev/sdf".into(),
         gib: Some(2),
-        kind: None,
-        iops: None,
-        throughput: None,
         delete_on_termination: Some(delete_on_termination),
+        ..BlockDevice::default()
     }
 }
 

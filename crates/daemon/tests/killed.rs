@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use cloud::rules::launch::{BlockDevice, Launch, run_instances};
+use cloud::rules::block_devices::BlockDevice;
+use cloud::rules::launch::{Launch, run_instances};
 use cloud::rules::{images, instances};
 use cloud::{Refusal, Tx, World};
 use cumuletd::reconcile::Reconciler;
@@ -88,10 +89,8 @@ fn launch(image: ImageId) -> Launch {
     let data = BlockDevice {
         device: "/dev/sdf".into(),
         gib: Some(1),
-        kind: None,
-        iops: None,
-        throughput: None,
         delete_on_termination: Some(false),
+        ..BlockDevice::default()
     };
     let usual = small_world::launch(image);
     Launch { least: 2, most: 2, volumes: vec![data], client_token: Some("once".into()), ..usual }

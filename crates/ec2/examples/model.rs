@@ -68,6 +68,7 @@ fn accepts(accepts: Accepts) -> Value {
         Accepts::Nothing => json!(null),
         Accepts::Only(default) => json!({ "only": default }),
         Accepts::Anything(reason) => json!({ "anything": reason }),
+        Accepts::Partly(what) => json!({ "partly": what }),
     }
 }
 

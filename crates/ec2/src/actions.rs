@@ -174,6 +174,17 @@ actions! {
             DescribeInstanceAttribute(instance_attributes::DescribeInstanceAttributeRequest)
                 -> instance_attributes::DescribeInstanceAttributeResponse,
                 "Describes one attribute of an instance";
+            ModifyInstanceAttribute(instance_attributes::ModifyInstanceAttributeRequest) -> Done,
+                "Changes one attribute of an instance",
+                unobeyed instance_attributes::MODIFY_INSTANCE_ATTRIBUTE;
+            ModifyInstanceMetadataOptions(instance_attributes::ModifyInstanceMetadataOptionsRequest)
+                -> instance_attributes::ModifyInstanceMetadataOptionsResponse,
+                "Changes how an instance's metadata service answers, from the next question on",
+                unobeyed instance_attributes::MODIFY_INSTANCE_METADATA_OPTIONS;
+            DescribeInstanceCreditSpecifications(
+                instance_attributes::DescribeInstanceCreditSpecificationsRequest
+            ) -> instance_attributes::DescribeInstanceCreditSpecificationsResponse,
+                "Describes how burstable instances use CPU credits: all are unlimited";
         }
         images {
             DescribeImages(images::DescribeImagesRequest) -> images::DescribeImagesResponse,

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 pub use parameters::{MAX_BYTES, MAX_DEPTH, MAX_NAME, MAX_PARAMETERS, Parameters};
 pub(crate) use place::wire_name;
-pub use unobeyed::{Accepts, Unobeyed, moot, only, refused};
+pub use unobeyed::{Accepts, Unobeyed, moot, only, partly, refused};
 
 use crate::format::Unsayable;
 use crate::format::read::{Problem, Reader, What};

@@ -11,19 +11,18 @@ use std::sync::Arc;
 use spec::Fingerprint;
 use spec::ids::*;
 use spec::machine::Mac;
+use spec::storage::Architecture;
 
 use crate::capacity;
 use crate::catalog::{self, InstanceType};
 use crate::model::*;
 use crate::refusal::{Kind, Reason, Refusal};
+use crate::rules::block_devices::{BlockDevice, NewVolume, check_volumes, write_volumes};
 use crate::rules::tags::check_tags;
 use crate::subnet_space::{self, next_free};
 use crate::tx::Tx;
 use crate::world::World;
 
-/// Volumes of an instance at most (AWS, *Amazon EBS volume limits*: 28 attachments, one of which
-/// is the network interface).
-pub const MAX_VOLUMES: usize = 27;
 /// Security groups of an interface at most (AWS, *Amazon VPC quotas*).
 pub const MAX_GROUPS: usize = 5;
 
@@ -78,23 +77,6 @@ pub struct Launch {
     pub metadata: MetadataOptions,
 }
 
-/// One block device mapping.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BlockDevice {
-    /// The device's name: `/dev/sdf`.
-    pub device: String,
-    /// Its size in GiB; the image's where it is the root disk and does not say.
-    pub gib: Option<u32>,
-    /// Its type; `gp3` for the root disk, else `gp2`, where it is not said.
-    pub kind: Option<VolumeKind>,
-    /// I/O operations a second.
-    pub iops: Option<u32>,
-    /// MiB a second.
-    pub throughput: Option<u32>,
-    /// It goes with the instance. Every volume made at launch does, unless it is said.
-    pub delete_on_termination: Option<bool>,
-}
-
 /// What the checks found: everything needed to write the instances.
 struct Checked {
     image: Arc<Image>,
@@ -105,17 +87,6 @@ struct Checked {
     volumes: Vec<NewVolume>,
     public: bool,
     count: u32,
-}
-
-/// A volume to be made for each instance.
-struct NewVolume {
-    device: String,
-    gib: u32,
-    kind: VolumeKind,
-    iops: Option<u32>,
-    throughput: Option<u32>,
-    base: Option<ImageId>,
-    delete_on_termination: bool,
 }
 
 /// Launches instances; the reservation says which.
@@ -155,7 +126,7 @@ fn check(tx: &Tx<'_>, launch: &Launch) -> Result<Checked, Refusal> {
     let image = check_image(tx, launch.image)?;
     let kind = check_type(tx, launch, &image)?;
     let subnet = choose_subnet(tx, launch)?;
-    let groups = check_groups(tx, launch, &subnet)?;
+    let groups = choose_groups(tx, launch, &subnet)?;
     let public_key = check_key(tx, launch)?;
     let volumes = check_volumes(&image, &launch.volumes)?;
     let count = capacity::fit(tx.world(), kind, launch.least, launch.most)?;
@@ -205,17 +176,7 @@ fn check_type(tx: &Tx<'_>, launch: &Launch, image: &Image) -> Result<&'static In
             format!("The instance type '{name}' does not exist; describe-instance-types lists those that do");
         Refusal::new(Reason::InvalidValue, text)
     })?;
-    if kind.architecture != image.architecture {
-        let (of_type, of_image) = (kind.architecture.name(), image.architecture.name());
-        return Err(Refusal::new(
-            Reason::InvalidValue,
-            format!(
-                "The architecture '{of_type}' of the specified instance type does not match the architecture \
-                 '{of_image}' of the specified AMI. Specify an instance type and an AMI that have matching \
-                 architectures, and try again."
-            ),
-        ));
-    }
+    check_architecture(kind, image.architecture)?;
     if kind.architecture != here {
         let text = format!(
             "This host runs {} guests only; type '{name}' is {}",
@@ -225,6 +186,19 @@ fn check_type(tx: &Tx<'_>, launch: &Launch, image: &Image) -> Result<&'static In
         return Err(Refusal::new(Reason::Unsupported, text));
     }
     Ok(kind)
+}
+
+/// Whether the type can run that image.
+pub(super) fn check_architecture(kind: &InstanceType, image: Architecture) -> Result<(), Refusal> {
+    if kind.architecture == image {
+        return Ok(());
+    }
+    let (of_type, of_image) = (kind.architecture.name(), image.name());
+    let text = format!(
+        "The architecture '{of_type}' of the specified instance type does not match the architecture '{of_image}' of \
+         the specified AMI. Specify an instance type and an AMI that have matching architectures, and try again."
+    );
+    Err(Refusal::new(Reason::InvalidValue, text))
 }
 
 fn choose_subnet(tx: &Tx<'_>, launch: &Launch) -> Result<Arc<Subnet>, Refusal> {
@@ -253,12 +227,21 @@ fn choose_subnet(tx: &Tx<'_>, launch: &Launch) -> Result<Arc<Subnet>, Refusal> {
     })
 }
 
-fn check_groups(tx: &Tx<'_>, launch: &Launch, subnet: &Subnet) -> Result<BTreeSet<GroupId>, Refusal> {
+fn choose_groups(tx: &Tx<'_>, launch: &Launch, subnet: &Subnet) -> Result<BTreeSet<GroupId>, Refusal> {
     let mut groups = launch.groups.clone();
     for name in &launch.group_names {
         groups.insert(group_by_name(tx.world(), subnet.vpc, name)?);
     }
-    for id in &groups {
+    if groups.is_empty() {
+        groups.insert(group_by_name(tx.world(), subnet.vpc, "default")?);
+    }
+    check_groups(tx, &groups, subnet)?;
+    Ok(groups)
+}
+
+/// Whether an interface in that subnet can be in these groups together.
+pub(super) fn check_groups(tx: &Tx<'_>, groups: &BTreeSet<GroupId>, subnet: &Subnet) -> Result<(), Refusal> {
+    for id in groups {
         let group = tx.get::<SecurityGroup>(*id).ok_or_else(|| {
             Refusal::new(Reason::NotFound(Kind::Group), format!("The security group '{id}' does not exist"))
         })?;
@@ -267,14 +250,11 @@ fn check_groups(tx: &Tx<'_>, launch: &Launch, subnet: &Subnet) -> Result<BTreeSe
             return Err(Refusal::new(Reason::InvalidCombination, text));
         }
     }
-    if groups.is_empty() {
-        groups.insert(group_by_name(tx.world(), subnet.vpc, "default")?);
-    }
     if groups.len() > MAX_GROUPS {
         let text = format!("An interface can be in {MAX_GROUPS} security groups, not {}", groups.len());
         return Err(Refusal::new(Reason::LimitExceeded(Kind::Group), text));
     }
-    Ok(groups)
+    Ok(())
 }
 
 /// The group of that name in a VPC.
@@ -304,147 +284,6 @@ fn fit_addresses(tx: &Tx<'_>, subnet: &Subnet, least: u32, most: u32) -> Result<
         return Err(Refusal::new(Reason::InsufficientAddresses, text));
     }
     Ok(most.min(free))
-}
-
-/// The root disk first, then the further volumes.
-fn check_volumes(image: &Image, devices: &[BlockDevice]) -> Result<Vec<NewVolume>, Refusal> {
-    let bad = |text: String| Refusal::new(Reason::InvalidBlockDeviceMapping, text);
-    let mut names = BTreeSet::from([image.root_device.as_str()]);
-    let is_root = |device: &&BlockDevice| device.device == image.root_device;
-    let root = devices.iter().find(is_root);
-    let mut volumes = vec![root_volume(image, root)?];
-    if devices.iter().filter(is_root).count() > 1 {
-        return Err(bad(format!(
-            "The device '{}' is used in more than one block device mapping",
-            image.root_device
-        )));
-    }
-    for device in devices.iter().filter(|device| !is_root(device)) {
-        if !is_device_name(&device.device) {
-            return Err(bad(format!("Invalid device name {}", device.device)));
-        }
-        if !names.insert(&device.device) {
-            return Err(bad(format!(
-                "The device '{}' is used in more than one block device mapping",
-                device.device
-            )));
-        }
-        let gib = device
-            .gib
-            .ok_or_else(|| bad(format!("The size of the volume '{}' is missing", device.device)))?;
-        volumes.push(new_volume(device, gib, VolumeKind::Gp2, None)?);
-    }
-    if volumes.len() > MAX_VOLUMES {
-        return Err(bad(format!(
-            "An instance can have {MAX_VOLUMES} volumes, {} were asked for",
-            volumes.len()
-        )));
-    }
-    Ok(volumes)
-}
-
-fn root_volume(image: &Image, mapping: Option<&BlockDevice>) -> Result<NewVolume, Refusal> {
-    let least = image.least_gib();
-    let plain = BlockDevice {
-        device: image.root_device.clone(),
-        gib: None,
-        kind: None,
-        iops: None,
-        throughput: None,
-        delete_on_termination: None,
-    };
-    let device = mapping.unwrap_or(&plain);
-    let gib = device.gib.unwrap_or(least);
-    if gib < least {
-        let text = format!(
-            "Volume of size {gib}GB is smaller than the image '{}', expect size >= {least}GB",
-            image.id
-        );
-        return Err(Refusal::new(Reason::InvalidBlockDeviceMapping, text));
-    }
-    new_volume(device, gib, VolumeKind::Gp3, Some(image.id))
-}
-
-fn new_volume(
-    device: &BlockDevice,
-    gib: u32,
-    default_kind: VolumeKind,
-    base: Option<ImageId>,
-) -> Result<NewVolume, Refusal> {
-    let kind = device.kind.unwrap_or(default_kind);
-    let performance = check_performance(kind, gib, device.iops, device.throughput)?;
-    Ok(NewVolume {
-        device: device.device.clone(),
-        gib,
-        kind,
-        iops: performance.0,
-        throughput: performance.1,
-        base,
-        delete_on_termination: device.delete_on_termination.unwrap_or(true),
-    })
-}
-
-/// The IOPS and MiB a second of a volume, checked against its type's limits, or the type's own where they are not said
-/// (AWS, *Amazon EBS volume types*).
-fn check_performance(
-    kind: VolumeKind,
-    gib: u32,
-    iops: Option<u32>,
-    throughput: Option<u32>,
-) -> Result<(Option<u32>, Option<u32>), Refusal> {
-    use VolumeKind::*;
-    let limits = match kind {
-        Gp2 | Gp3 => (1, 16 * 1024),
-        Io1 => (4, 16 * 1024),
-        Io2 => (4, 64 * 1024),
-        St1 | Sc1 => (125, 16 * 1024),
-        Standard => (1, 1024),
-    };
-    let name = format!("{kind:?}").to_lowercase();
-    within(&format!("The size in GiB of a {name} volume"), gib, limits)?;
-    let refuse = |what: &str| {
-        let text = format!("The parameter {what} is not supported for {name} volumes.");
-        Err(Refusal::new(Reason::InvalidCombination, text))
-    };
-    if throughput.is_some() && kind != Gp3 {
-        return refuse("throughput");
-    }
-    match (kind, iops) {
-        (Gp3, iops) => {
-            let (iops, throughput) = (iops.unwrap_or(3000), throughput.unwrap_or(125));
-            within("The iops of a gp3 volume", iops, (3000, 16_000))?;
-            within("The throughput of a gp3 volume in MiB/s", throughput, (125, 1000))?;
-            Ok((Some(iops), Some(throughput)))
-        }
-        (Io1 | Io2, Some(iops)) => {
-            within(&format!("The iops of a {name} volume"), iops, (100, 64_000))?;
-            Ok((Some(iops), None))
-        }
-        (Io1 | Io2, None) => {
-            let text = format!("The parameter iops must be specified for {name} volumes.");
-            Err(Refusal::new(Reason::InvalidCombination, text))
-        }
-        (_, Some(_)) => refuse("iops"),
-        (Gp2, None) => Ok((Some((3 * gib).clamp(100, 16_000)), None)),
-        (Standard | St1 | Sc1, None) => Ok((None, None)),
-    }
-}
-
-fn within(what: &str, value: u32, (least, most): (u32, u32)) -> Result<(), Refusal> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(Refusal::new(Reason::InvalidValue, format!("{what} must be from {least} to {most}; {value} is not")))
-}
-
-/// `/dev/sdf`, `/dev/xvdba`, `/dev/sda1`: as AWS's *Device names for volumes* has them.
-fn is_device_name(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("/dev/sd").or_else(|| name.strip_prefix("/dev/xvd")) else {
-        return false;
-    };
-    let letters = rest.trim_end_matches(|c: char| c.is_ascii_digit());
-    let digits = &rest[letters.len()..];
-    (1..=2).contains(&letters.len()) && letters.bytes().all(|b| b.is_ascii_lowercase()) && digits.len() <= 2
 }
 
 fn write_instance(
@@ -492,30 +331,6 @@ fn free_user(tx: &mut Tx<'_>) -> Result<u32, Refusal> {
     })
 }
 
-fn write_volumes(tx: &mut Tx<'_>, volumes: &[NewVolume], zone: &str, instance: InstanceId, tags: &Tags) {
-    for volume in volumes {
-        let id = VolumeId::from_random(tx.random());
-        tx.put(Volume {
-            id,
-            gib: volume.gib,
-            zone: zone.to_owned(),
-            kind: volume.kind,
-            iops: volume.iops,
-            throughput: volume.throughput,
-            base: volume.base,
-            created: tx.now,
-            attachment: Some(VolumeAttachment {
-                instance,
-                device: volume.device.clone(),
-                delete_on_termination: volume.delete_on_termination,
-                since: tx.now,
-            }),
-            doomed: false,
-            tags: tags.clone(),
-        });
-    }
-}
-
 fn write_interface(
     tx: &mut Tx<'_>,
     launch: &Launch,
@@ -551,47 +366,4 @@ fn write_interface(
         tags: launch.interface_tags.clone(),
     });
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn device_names() {
-        for name in ["/dev/sdf", "/dev/sda1", "/dev/xvda", "/dev/xvdba"] {
-            assert!(is_device_name(name), "{name}");
-        }
-        for name in [
-            "",
-            "sdf",
-            "/dev/sd",
-            "/dev/nvme0n1",
-            "/dev/sdabc",
-            "/dev/sdf123",
-            "/dev/sdF",
-            "/dev/sd1",
-            "/dev/sdf/..",
-        ] {
-            assert!(!is_device_name(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn performance_follows_the_type() {
-        use VolumeKind::*;
-        let check = |kind, gib, iops, throughput| {
-            check_performance(kind, gib, iops, throughput).map_err(|refusal| refusal.reason)
-        };
-        assert_eq!(check(Gp3, 8, None, None), Ok((Some(3000), Some(125))));
-        assert_eq!(check(Gp2, 8, None, None), Ok((Some(100), None)));
-        assert_eq!(check(Gp2, 100, None, None), Ok((Some(300), None)));
-        assert_eq!(check(Io2, 8, Some(500), None), Ok((Some(500), None)));
-        assert_eq!(check(St1, 125, None, None), Ok((None, None)));
-        assert_eq!(check(Io1, 8, None, None), Err(Reason::InvalidCombination));
-        assert_eq!(check(Gp2, 8, Some(500), None), Err(Reason::InvalidCombination));
-        assert_eq!(check(Gp2, 8, None, Some(200)), Err(Reason::InvalidCombination));
-        assert_eq!(check(Gp3, 8, Some(100), None), Err(Reason::InvalidValue));
-        assert_eq!(check(St1, 8, None, None), Err(Reason::InvalidValue));
-    }
 }

@@ -39,6 +39,8 @@ fn code(reason: Reason) -> (u16, String) {
         Reason::LimitExceeded(Kind::Volume) => (400, "VolumeLimitExceeded"),
         Reason::LimitExceeded(_) => (400, "ResourceLimitExceeded"),
         Reason::InvalidValue => (400, "InvalidParameterValue"),
+        Reason::InvalidAttributeValue => (400, "InvalidInstanceAttributeValue"),
+        Reason::SeveralInterfaces => (400, "InvalidInstanceID"),
         Reason::InvalidCombination => (400, "InvalidParameterCombination"),
         Reason::InvalidBlockDeviceMapping => (400, "InvalidBlockDeviceMapping"),
         Reason::Unsupported => (400, "UnsupportedOperation"),

@@ -4,7 +4,7 @@
 
 use cloud::Settings;
 use cloud::catalog::{self, InstanceType};
-use cloud::rules::launch::MAX_VOLUMES;
+use cloud::rules::block_devices::MAX_VOLUMES;
 use ec2::shapes::instance_types as wire;
 use ec2::{Error, Handler};
 

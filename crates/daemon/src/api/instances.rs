@@ -2,7 +2,7 @@
 
 use cloud::World;
 use cloud::catalog;
-use cloud::model::{Aim, Instance, Interface, Over, Volume, WhyOver};
+use cloud::model::{Aim, Instance, Interface, MetadataOptions, Over, Volume, WhyOver};
 use cloud::rules::instances::{self, StateChange};
 use cloud::state::InstanceState;
 use ec2::shapes::common::{AttachmentStatus, Done, StateReason};
@@ -311,7 +311,7 @@ fn show(world: &World, row: &Instance) -> wire::Instance {
             capacity_reservation_preference: "open".into(),
         }),
         hibernation_options: Some(wire::HibernationOptions { configured: false }),
-        metadata_options: Some(metadata_options(row)),
+        metadata_options: Some(metadata_options(row.metadata)),
         enclave_options: Some(wire::EnclaveOptions { enabled: false }),
         // The monitor loads the kernel itself: neither BIOS nor UEFI.
         boot_mode: None,
@@ -368,15 +368,16 @@ fn why(world: &World, row: &Instance, state: InstanceState) -> (String, Option<S
             let code = "Client.InstanceInitiatedShutdown";
             (String::new(), reason(code, format!("{code}: Instance initiated shutdown")))
         }
-        (_, Some(Over { why: WhyOver::GivenUp { reason: ending, .. }, .. })) => {
+        (_, Some(Over { why: WhyOver::GivenUp { reason: ending, message }, .. })) => {
             let code = "Server.InternalError";
-            let text = format!("{code}: Internal error on launch: {}", given_up(*ending));
+            let (what, said) = (given_up(*ending), without_host_paths(message));
+            let text = format!("{code}: Internal error on launch: {what}. {said}");
             (code.to_owned(), reason(code, text))
         }
     }
 }
 
-/// What a user may know of why a machine was given up; the log has the rest.
+/// Why a machine was given up.
 fn given_up(ending: Option<EndReason>) -> &'static str {
     match ending {
         Some(EndReason::PoweredOff) => "the guest powered itself off again and again",
@@ -385,6 +386,16 @@ fn given_up(ending: Option<EndReason>) -> &'static str {
         Some(EndReason::Failed) => "its monitor failed again and again",
         None => "its machine could not be set up, or was killed again and again",
     }
+}
+
+/// What was said when a machine was given up, as a user may know it: where the host keeps what is not the user's affair,
+/// and a guest's words may be in it. The log has it whole.
+fn without_host_paths(message: &str) -> String {
+    const LONGEST: usize = 400;
+    let is_path = |word: &&str| word.starts_with('/') && word.matches('/').count() > 2;
+    let words = message.split(' ').map(|word| Some(word).filter(|word| !is_path(word)).unwrap_or("(a file)"));
+    let text: String = words.collect::<Vec<_>>().join(" ").chars().take(LONGEST).collect();
+    text.replace(|c: char| !(c.is_ascii_graphic() || c == ' '), "?")
 }
 
 /// The devices of an instance: the volumes that are or will be attached.
@@ -404,15 +415,15 @@ pub(super) fn block_devices(world: &World, id: InstanceId) -> Vec<wire::Instance
     world.volumes_of(id).into_iter().filter_map(|row| device(row)).collect()
 }
 
-fn metadata_options(row: &Instance) -> wire::MetadataOptions {
+pub(super) fn metadata_options(options: MetadataOptions) -> wire::MetadataOptions {
     let enabled = |yes| if yes { "enabled" } else { "disabled" }.to_owned();
     wire::MetadataOptions {
         state: "applied".into(),
-        http_tokens: if row.metadata.tokens_required { "required" } else { "optional" }.into(),
-        http_put_response_hop_limit: row.metadata.hop_limit.into(),
-        http_endpoint: enabled(row.metadata.enabled),
+        http_tokens: if options.tokens_required { "required" } else { "optional" }.into(),
+        http_put_response_hop_limit: options.hop_limit.into(),
+        http_endpoint: enabled(options.enabled),
         http_protocol_ipv6: enabled(false),
-        instance_metadata_tags: enabled(row.metadata.tags),
+        instance_metadata_tags: enabled(options.tags),
     }
 }
 

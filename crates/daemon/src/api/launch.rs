@@ -6,7 +6,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use cloud::World;
 use cloud::model::{MetadataOptions, ShutdownBehavior};
-use cloud::rules::launch::{BlockDevice, Launch, run_instances};
+use cloud::rules::block_devices::BlockDevice;
+use cloud::rules::launch::{Launch, run_instances};
+use cloud::rules::performance::Performance;
 use ec2::shapes::instances as wire;
 use ec2::{Blob, Error, Handler, Resource};
 use spec::ids::{ImageId, SnapshotId};
@@ -35,6 +37,8 @@ fn read(world: &World, request: wire::RunInstancesRequest) -> Result<Launch, Err
     let wire::RunInstancesRequest {
         block_device_mapping,
         client_token,
+        disable_api_stop,
+        disable_api_termination,
         image_id,
         instance_initiated_shutdown_behavior,
         instance_type,
@@ -89,8 +93,8 @@ fn read(world: &World, request: wire::RunInstancesRequest) -> Result<Launch, Err
             wire::ShutdownBehavior::Stop => ShutdownBehavior::Stop,
             wire::ShutdownBehavior::Terminate => ShutdownBehavior::Terminate,
         },
-        termination_protection: false,
-        stop_protection: false,
+        termination_protection: disable_api_termination.unwrap_or(false),
+        stop_protection: disable_api_stop.unwrap_or(false),
         metadata: read_metadata_options(metadata_options.unwrap_or_default())?,
     })
 }
@@ -135,7 +139,7 @@ fn read_address(text: &str) -> Result<Ipv4Addr, Error> {
     })
 }
 
-fn read_user_data(Blob(bytes): Blob) -> Result<String, Error> {
+pub(super) fn read_user_data(Blob(bytes): Blob) -> Result<String, Error> {
     if bytes.len() > MAX_USER_DATA {
         let text = format!("User data is limited to {MAX_USER_DATA} bytes");
         return Err(Error::new(400, "InvalidParameterValue", text));
@@ -181,8 +185,7 @@ fn read_devices(
                     device: device_name,
                     gib: ebs.volume_size,
                     kind: ebs.volume_type.map(read_kind),
-                    iops: None,
-                    throughput: None,
+                    performance: Performance { iops: ebs.iops, throughput: ebs.throughput },
                     delete_on_termination: ebs.delete_on_termination,
                 });
             }
@@ -201,14 +204,17 @@ fn read_metadata_options(options: wire::RequestedMetadataOptions) -> Result<Meta
         instance_metadata_tags,
     } = options;
     let hops = http_put_response_hop_limit.unwrap_or(1);
-    let hop_limit = u8::try_from(hops).ok().filter(|hops| (1..=64).contains(hops)).ok_or_else(|| {
-        let parameter = "MetadataOptions.HttpPutResponseHopLimit";
-        Error::invalid_parameter_value(parameter, &hops.to_string(), "Expecting a value between 1 and 64.")
-    })?;
     Ok(MetadataOptions {
         enabled: http_endpoint != Some(wire::Switch::Disabled),
         tokens_required: http_tokens == Some(wire::HttpTokens::Required),
-        hop_limit,
+        hop_limit: read_hops("MetadataOptions.HttpPutResponseHopLimit", hops)?,
         tags: instance_metadata_tags == Some(wire::Switch::Enabled),
+    })
+}
+
+/// How far an answer of the metadata service may travel.
+pub(super) fn read_hops(parameter: &str, hops: i32) -> Result<u8, Error> {
+    u8::try_from(hops).ok().filter(|hops| (1..=64).contains(hops)).ok_or_else(|| {
+        Error::invalid_parameter_value(parameter, &hops.to_string(), "Expecting a value between 1 and 64.")
     })
 }

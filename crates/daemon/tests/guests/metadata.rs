@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cloud::model::MetadataOptions;
+use cloud::rules::instance_attributes::{MetadataChange, modify_metadata};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -77,6 +78,29 @@ fn a_session_is_opened_with_a_token_and_is_its_guests_own() {
             "a token shown by another guest"
         );
         assert_eq!(status(&get(other, path).await), "200", "a guest that needs none");
+    });
+}
+
+#[test]
+fn changed_options_hold_for_the_next_question() {
+    run(async || {
+        let mut site = Site::new();
+        let (id, source) = site.launch_and_serve().await;
+        let path = "/latest/meta-data/tags/instance/";
+        let mut answers = Vec::new();
+        for change in [
+            MetadataChange { tags: Some(true), ..MetadataChange::default() },
+            MetadataChange { tokens_required: Some(true), ..MetadataChange::default() },
+            MetadataChange { enabled: Some(false), ..MetadataChange::default() },
+        ] {
+            let before = status(&get(source, path).await).to_owned();
+            site.cloud.command(|tx| modify_metadata(tx, id, change));
+            site.publish();
+            let other = async || status(&get(source, path).await) != before;
+            crate::site::eventually("another answer", other).await;
+            answers.push(status(&get(source, path).await).to_owned());
+        }
+        assert_eq!(answers, ["200", "401", "403"]);
     });
 }
 

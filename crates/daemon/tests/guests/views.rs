@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use cloud::model::{
     InstanceStatus, Interface, InterfaceAttachment, Key, MetadataOptions, Seen, Subnet, Tags, Vpc,
 };
-use cloud::rules::launch::{BlockDevice, Launch};
+use cloud::rules::block_devices::BlockDevice;
+use cloud::rules::launch::Launch;
 use cloud::rules::{instances, key_pairs};
 use cloud::{Timestamp, World};
 use cumuletd::views::{Served, Views, served};
@@ -29,7 +30,7 @@ fn tags(pairs: &[(&str, &str)]) -> Tags {
 
 fn disk(device: &str) -> BlockDevice {
     let (gib, device) = (Some(1), device.to_owned());
-    BlockDevice { device, gib, kind: None, iops: None, throughput: None, delete_on_termination: None }
+    BlockDevice { device, gib, ..BlockDevice::default() }
 }
 
 /// The host says that the instance's machine runs.

@@ -30,6 +30,8 @@ impl Visitor for Page {
         }
         self.line(&format!("### {name}\n\n{summary}.\n"));
         let mut obeyed = parameters::<A>();
+        let (partly, unobeyed): (Vec<&Unobeyed>, Vec<&Unobeyed>) =
+            unobeyed.iter().partition(|entry| matches!(entry.accepts, Accepts::Partly(_)));
         obeyed.retain(|parameter| !unobeyed.iter().any(|entry| entry.covers(&parameter.name)));
         if obeyed.is_empty() && unobeyed.is_empty() {
             self.line("No parameters.\n");
@@ -37,7 +39,11 @@ impl Visitor for Page {
         }
         self.line("| parameter | |\n|---|---|");
         for parameter in &obeyed {
-            self.line(&format!("| `{}` | {} |", parameter.name, describe(parameter)));
+            let mut what = describe(parameter);
+            for entry in partly.iter().filter(|entry| entry.covers(&parameter.name)) {
+                what += &format!("; {}", restrict(entry));
+            }
+            self.line(&format!("| `{}` | {what} |", parameter.name));
         }
         for entry in unobeyed {
             self.line(&format!("| `{}` | {} |", entry.name, restrict(entry)));
@@ -83,5 +89,6 @@ fn restrict(entry: &Unobeyed) -> String {
         Accepts::Nothing => "not supported yet".to_owned(),
         Accepts::Only(default) => format!("not supported yet, only its default `{default}`"),
         Accepts::Anything(reason) => format!("makes no difference: {reason}"),
+        Accepts::Partly(what) => what.to_owned(),
     }
 }

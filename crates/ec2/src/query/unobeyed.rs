@@ -1,4 +1,4 @@
-//! Parameters that EC2 knows and this implementation does not obey yet.
+//! Parameters that EC2 knows and this implementation does not obey yet, or not whatever they say.
 //!
 //! Each action names them in a table, so that accepting and ignoring one cannot happen by oversight: a parameter
 //! that is neither a field of the request nor in the table is unknown, and one in the table passes only when what
@@ -35,6 +35,8 @@ pub enum Accepts {
     Nothing,
     /// Anything, because all answers come to the same here, for the reason given.
     Anything(&'static str),
+    /// What the handler finds that it can obey; it is a field of the request, too. What that is stands here for people.
+    Partly(&'static str),
 }
 
 /// A parameter that may only state EC2's default.
@@ -55,9 +57,15 @@ pub const fn moot(name: &'static str, reason: &'static str) -> Unobeyed {
     Unobeyed { name, accepts: Accepts::Anything(reason) }
 }
 
+/// A parameter that is obeyed for some values only, which the handler tells apart: `what` says which.
+#[must_use]
+pub const fn partly(name: &'static str, what: &'static str) -> Unobeyed {
+    Unobeyed { name, accepts: Accepts::Partly(what) }
+}
+
 /// Takes every unobeyed parameter out of the tree, or says which one asks for something we do not do.
 pub(super) fn settle(root: &mut Node, unobeyed: &[Unobeyed]) -> Result<(), QueryError> {
-    for entry in unobeyed {
+    for entry in unobeyed.iter().filter(|entry| !matches!(entry.accepts, Accepts::Partly(_))) {
         let parts: Vec<&str> = entry.name.split('.').collect();
         settle_at(root, &parts, "", entry.accepts)?;
     }
@@ -88,7 +96,7 @@ fn settle_at(node: &mut Node, parts: &[&str], path: &str, accepts: Accepts) -> R
 /// Whether all that is said at and below `node` may be said.
 fn judge(node: &Node, path: &str, accepts: Accepts) -> Result<(), QueryError> {
     let (default, said_default) = match accepts {
-        Accepts::Anything(_) => return Ok(()),
+        Accepts::Anything(_) | Accepts::Partly(_) => return Ok(()),
         Accepts::Nothing => (None, false),
         Accepts::Only(default) => {
             let same = node.value.as_deref().is_some_and(|value| value.eq_ignore_ascii_case(default));
@@ -114,6 +122,7 @@ mod tests {
         only("Monitoring.Enabled", "false"),
         moot("Latest", "it always is"),
         refused("Licence.N"),
+        partly("Speed", "fast only"),
     ];
 
     fn settled(text: &str) -> Result<Option<String>, QueryError> {
@@ -148,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_table_stays() {
-        for text in ["Monitoring.Level=1", "Ebs.Encrypted=true", "LaunchTemplates=1"] {
+        for text in ["Monitoring.Level=1", "Ebs.Encrypted=true", "LaunchTemplates=1", "Speed=slow"] {
             let name = text.split('=').next().map(str::to_owned);
             assert_eq!(settled(text), Ok(name), "{text}");
         }

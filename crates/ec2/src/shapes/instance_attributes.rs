@@ -1,9 +1,13 @@
-//! One attribute of an instance at a time, which is how some tools read an instance back.
+//! One attribute of an instance at a time, which is how some tools read an instance back, and change it.
 
 use serde::{Deserialize, Serialize};
 
-use super::common::GroupIdentifier;
-use super::instances::{EnclaveOptions, InstanceBlockDeviceMapping, ProductCode};
+use super::common::{Filter, GroupIdentifier};
+use super::instances::{
+    EnclaveOptions, HttpTokens, InstanceBlockDeviceMapping, MetadataOptions, ProductCode, Switch,
+};
+use crate::Blob;
+use crate::query::{Unobeyed, only, partly, refused};
 
 /// [DescribeInstanceAttribute](https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceAttribute.html).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,4 +77,109 @@ pub struct AttributeFlag {
 #[serde(rename_all = "camelCase")]
 pub struct AttributeText {
     pub value: Option<String>,
+}
+
+/// [ModifyInstanceAttribute](https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyInstanceAttribute.html).
+///
+/// The attribute is a field of its own, or named by `attribute`, with a text for `value`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModifyInstanceAttributeRequest {
+    pub attribute: Option<InstanceAttributeName>,
+    pub block_device_mapping: Vec<InstanceBlockDeviceMappingSpecification>,
+    pub disable_api_stop: Option<AttributeFlag>,
+    pub disable_api_termination: Option<AttributeFlag>,
+    pub ebs_optimized: Option<AttributeFlag>,
+    pub ena_support: Option<AttributeFlag>,
+    pub group_id: Vec<String>,
+    pub instance_id: String,
+    pub instance_initiated_shutdown_behavior: Option<AttributeText>,
+    pub instance_type: Option<AttributeText>,
+    pub source_dest_check: Option<AttributeFlag>,
+    pub user_data: Option<AttributeBlob>,
+    pub value: Option<String>,
+}
+
+pub(crate) const MODIFY_INSTANCE_ATTRIBUTE: &[Unobeyed] = &[
+    refused("BlockDeviceMapping.N.NoDevice"),
+    refused("BlockDeviceMapping.N.VirtualName"),
+    partly("EbsOptimized", "only `false`"),
+    partly("EnaSupport", "only `false`"),
+    refused("EnclaveOptions"),
+    refused("Kernel"),
+    refused("Ramdisk"),
+    refused("SriovNetSupport"),
+];
+
+/// What becomes of the volume on a device when its instance is terminated.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceBlockDeviceMappingSpecification {
+    pub device_name: Option<String>,
+    pub ebs: Option<EbsInstanceBlockDeviceSpecification>,
+}
+
+/// The volume of an [`InstanceBlockDeviceMappingSpecification`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EbsInstanceBlockDeviceSpecification {
+    /// It is, unless it is said.
+    pub delete_on_termination: Option<bool>,
+    pub volume_id: Option<String>,
+}
+
+/// An attribute of bytes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttributeBlob {
+    pub value: Option<Blob>,
+}
+
+/// [ModifyInstanceMetadataOptions](https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyInstanceMetadataOptions.html).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModifyInstanceMetadataOptionsRequest {
+    pub http_endpoint: Option<Switch>,
+    /// From 1 to 64.
+    pub http_put_response_hop_limit: Option<i32>,
+    pub http_tokens: Option<HttpTokens>,
+    pub instance_id: String,
+    pub instance_metadata_tags: Option<Switch>,
+}
+
+pub(crate) const MODIFY_INSTANCE_METADATA_OPTIONS: &[Unobeyed] = &[only("HttpProtocolIpv6", "disabled")];
+
+/// The answer to [`ModifyInstanceMetadataOptionsRequest`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModifyInstanceMetadataOptionsResponse {
+    pub instance_id: String,
+    pub instance_metadata_options: MetadataOptions,
+}
+
+/// [DescribeInstanceCreditSpecifications](https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceCreditSpecifications.html).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DescribeInstanceCreditSpecificationsRequest {
+    pub instance_id: Vec<String>,
+    pub filter: Vec<Filter>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+/// The answer to [`DescribeInstanceCreditSpecificationsRequest`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DescribeInstanceCreditSpecificationsResponse {
+    pub instance_credit_specification_set: Vec<InstanceCreditSpecification>,
+    pub next_token: Option<String>,
+}
+
+/// How an instance uses CPU credits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceCreditSpecification {
+    pub instance_id: String,
+    /// `standard` or `unlimited`.
+    pub cpu_credits: String,
 }

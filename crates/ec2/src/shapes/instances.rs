@@ -6,7 +6,7 @@ use super::common::{
     AttachmentStatus, Filter, GroupIdentifier, NO_MANAGED_RESOURCES, StateReason, Tag, TagSpecification,
 };
 use super::volumes::EbsBlockDevice;
-use crate::query::{Unobeyed, moot, only, refused};
+use crate::query::{Unobeyed, moot, only, partly, refused};
 use crate::{Blob, NonEmpty, Timestamp};
 
 /// [RunInstances](https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html).
@@ -15,6 +15,8 @@ use crate::{Blob, NonEmpty, Timestamp};
 pub struct RunInstancesRequest {
     pub block_device_mapping: Vec<BlockDeviceMapping>,
     pub client_token: Option<String>,
+    pub disable_api_stop: Option<bool>,
+    pub disable_api_termination: Option<bool>,
     pub image_id: Option<String>,
     pub instance_initiated_shutdown_behavior: Option<ShutdownBehavior>,
     pub instance_type: Option<String>,
@@ -33,6 +35,9 @@ pub struct RunInstancesRequest {
     pub user_data: Option<Blob>,
 }
 
+/// What is said of a volume's speed beside what can be said.
+const UNENFORCED: &str = "only what the volume's type has by default: speeds are not enforced yet";
+
 pub(crate) const RUN_INSTANCES: &[Unobeyed] = &[
     refused("AdditionalInfo"),
     refused("BlockDeviceMapping.N.VirtualName"),
@@ -40,17 +45,15 @@ pub(crate) const RUN_INSTANCES: &[Unobeyed] = &[
     refused("BlockDeviceMapping.N.Ebs.AvailabilityZoneId"),
     only("BlockDeviceMapping.N.Ebs.EbsCardIndex", "0"),
     only("BlockDeviceMapping.N.Ebs.Encrypted", "false"),
-    refused("BlockDeviceMapping.N.Ebs.Iops"),
+    partly("BlockDeviceMapping.N.Ebs.Iops", UNENFORCED),
     refused("BlockDeviceMapping.N.Ebs.KmsKeyId"),
     refused("BlockDeviceMapping.N.Ebs.OutpostArn"),
-    refused("BlockDeviceMapping.N.Ebs.Throughput"),
+    partly("BlockDeviceMapping.N.Ebs.Throughput", UNENFORCED),
     refused("BlockDeviceMapping.N.Ebs.VolumeInitializationRate"),
     only("CapacityReservationSpecification.CapacityReservationPreference", "open"),
     refused("CapacityReservationSpecification.CapacityReservationTarget"),
     refused("CpuOptions"),
-    refused("CreditSpecification"),
-    only("DisableApiStop", "false"),
-    only("DisableApiTermination", "false"),
+    only("CreditSpecification.CpuCredits", "unlimited"),
     only("EbsOptimized", "false"),
     refused("ElasticGpuSpecification"),
     refused("ElasticInferenceAccelerator"),

@@ -25,7 +25,10 @@ pub enum VolumeType {
 #[serde(rename_all = "camelCase")]
 pub struct EbsBlockDevice {
     pub delete_on_termination: Option<bool>,
+    pub iops: Option<u32>,
     pub snapshot_id: Option<String>,
+    /// In MiB/s.
+    pub throughput: Option<u32>,
     /// In GiB.
     pub volume_size: Option<u32>,
     pub volume_type: Option<VolumeType>,
