@@ -9,6 +9,9 @@
 //! - A store that cannot be read whole stops the daemon before it plans anything: guests stay up.
 
 use std::collections::BTreeSet;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -28,6 +31,14 @@ const FORM: i64 = 1;
 /// Why the store could not be opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// Its file could not be made for its owner alone.
+    #[error("Could not close the store {} to others", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// SQLite said no.
     #[error("Could not {step} the store {}", path.display())]
     Database {
@@ -98,6 +109,7 @@ impl Store {
         settings: Settings,
     ) -> Result<(Self, async_mpsc::UnboundedReceiver<BTreeSet<Resource>>), StoreError> {
         let failed = |step| move |source| StoreError::Database { step, path: path.to_owned(), source };
+        close_to_others(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
         let database = Connection::open(path).map_err(failed("open"))?;
         prepare(&database, path)?;
         let world = Arc::new(load(&database, path, settings)?);
@@ -196,6 +208,22 @@ impl Keeper {
     }
 }
 
+/// User-data and public keys are nobody else's business. SQLite gives the files that it makes beside this one its mode; an
+/// earlier build may have made one for all.
+fn close_to_others(path: &Path) -> io::Result<()> {
+    const MODE: u32 = 0o600;
+    File::options().append(true).create(true).mode(MODE).open(path)?;
+    for name in ["", "-wal", "-shm"] {
+        let mut path = path.as_os_str().to_owned();
+        path.push(name);
+        match std::fs::set_permissions(&path, Permissions::from_mode(MODE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
 fn prepare(database: &Connection, path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Database { step: "prepare", path: path.to_owned(), source };
     database.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
@@ -267,6 +295,19 @@ mod tests {
         b.sort_by_key(Row::key);
         assert_eq!(a, b);
         assert!(a.len() > 6);
+    }
+
+    #[tokio::test]
+    async fn its_files_are_for_their_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let _open = make(&path).await;
+        let entries =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+        let modes: Vec<u32> = entries.map(|metadata| metadata.permissions().mode() & 0o777).collect();
+        assert_eq!(modes, [0o600; 3], "the store, its log and the log's index");
     }
 
     #[tokio::test]

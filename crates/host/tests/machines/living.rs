@@ -103,12 +103,23 @@ fn the_console_is_read_while_it_runs_and_afterwards() {
     assert_eq!(read(), expected);
     let nobody = world.machines.attach_console(InstanceId::from_random(99)).unwrap_err();
     assert_eq!(nobody.kind, host::ErrorKind::NotFound);
-    // What was said an hour ago by a machine that is gone is forgotten.
-    let path = world.places.logs.join(format!("{INSTANCE}.console"));
-    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3700);
-    std::fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
-    world.machines.remove(INSTANCE).unwrap();
+    // What was said an hour ago by a machine that is gone is forgotten, by the next look at everything: nothing else need happen.
+    let age = |minutes: u64| {
+        for kind in ["console", "monitor"] {
+            let path = world.places.logs.join(format!("{INSTANCE}.{kind}"));
+            let then = std::time::SystemTime::now() - Duration::from_secs(60 * minutes);
+            std::fs::File::open(path).unwrap().set_modified(then).unwrap();
+        }
+        world.found();
+    };
+    std::fs::write(world.places.logs.join("another"), "").unwrap();
+    age(59);
+    assert_eq!(read(), expected);
+    age(61);
     assert_eq!(read(), "");
+    let left: Vec<_> =
+        std::fs::read_dir(&world.places.logs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["another"]);
 }
 
 #[test]

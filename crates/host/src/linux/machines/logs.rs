@@ -62,12 +62,12 @@ impl Logs {
     /// Forgets what machines said that are gone since long; `lives` tells of those that are not.
     pub(super) fn forget(&self, lives: &dyn Fn(InstanceId) -> bool) -> io::Result<()> {
         for name in files::names(&self.folder)? {
+            let Some(instance) = name.split('.').next().and_then(|id| id.parse().ok()) else { continue };
             let path = self.folder.join(&name);
-            let instance = name.split('.').next().and_then(|id| id.parse().ok());
             let written = files::if_there(fs::metadata(&path).and_then(|metadata| metadata.modified()))?;
             let old = written
                 .is_some_and(|written| SystemTime::now().duration_since(written).is_ok_and(|age| age > KEPT));
-            if old && !instance.is_some_and(lives) {
+            if old && !lives(instance) {
                 files::remove_file(&path)?;
             }
         }

@@ -89,8 +89,12 @@ impl Machines {
         Ok(machines)
     }
 
-    /// Adds the machines within `scope` to `observed`, also those of which only a control group is left.
+    /// Adds the machines within `scope` to `observed`, also those of which only a control group is left. Who looks at
+    /// everything, as is done by period, also has the words forgotten whose time is over.
     pub fn observe(&self, scope: &Scope, observed: &mut Observed) -> Result<(), Error> {
+        if *scope == Scope::Everything {
+            self.forget_words()?;
+        }
         let covered: BTreeSet<InstanceId> = match scope {
             Scope::Everything => {
                 self.all().map_err(|error| Error::passing("Could not look for machines", error))?
