@@ -60,7 +60,7 @@ fn real_graph() -> Graph {
     let packages = metadata["packages"].as_array().expect("packages");
     packages
         .iter()
-        .filter(|package| package["name"] != "tests")
+        .filter(|package| package["name"] != "tests" && package["name"] != "fuzz")
         .map(|package| {
             let dependencies = package["dependencies"].as_array().expect("dependencies");
             let ours = dependencies.iter().filter(|one| one["path"].is_string() && one["kind"] != "dev");
@@ -88,7 +88,10 @@ fn files_allowed_unsafe() -> BTreeSet<String> {
 /// Every Rust source of ours: its path from the root of the repository, and its text.
 fn sources() -> Vec<(String, String)> {
     let read = |path: &std::path::PathBuf| std::fs::read_to_string(path).expect("a source is readable text");
-    source::files(&["crates", "tests"], "rs").iter().map(|path| (source::short(path), read(path))).collect()
+    source::files(&["crates", "fuzz", "tests"], "rs")
+        .iter()
+        .map(|path| (source::short(path), read(path)))
+        .collect()
 }
 
 #[track_caller]

@@ -1,0 +1,4 @@
+//! `api` for libFuzzer: `scripts/fuzz api`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::run("api", bytes));

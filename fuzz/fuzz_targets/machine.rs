@@ -1,0 +1,4 @@
+//! `machine` for libFuzzer: `scripts/fuzz machine`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::run("machine", bytes));

@@ -1,0 +1,4 @@
+//! `services` for libFuzzer: `scripts/fuzz services`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::run("services", bytes));
