@@ -1,7 +1,11 @@
 """Power, as users, guests and accidents switch it: what is kept, what is told apart, what comes back."""
 
+import time
+from base64 import b64encode
+
 from cloud import instance_type
 
+METADATA = "http://169.254.169.254/latest/meta-data"
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -104,13 +108,34 @@ def test_many_at_once(launch, ec2):
     assert len({one.private_address() for one in everyone}) == 3
 
 
-def test_a_crash_of_the_daemon_leaves_guests_running(launch, cloud):
+# Asks for an id and a lease, again and again, and writes down what it got.
+ASKING = """
+while sleep 1; do
+    id=$(timeout 10 wget -q -O - METADATA/instance-id)
+    lease=$(udhcpc -i eth0 -n -q -t 3 -T 3 -s /bin/true 2>&1 | grep -c 'lease of')
+    echo "$id $lease"
+done
+""".replace("METADATA", METADATA)
+
+
+def test_a_crash_of_the_daemon_takes_nothing_from_guests(launch, cloud, lab):
     instance = launch()
     before = instance.ssh(BOOT_ID)
+    instance.ssh(f"cd; echo {b64encode(ASKING.encode()).decode()} | base64 -d > asking; sh asking > answers 2>&1 < /dev/null &")
+    answering = lab.shell("cat /sys/fs/cgroup/cumulet/guests/cgroup.procs").strip()
     cloud.kill_daemon()
+    time.sleep(20)
     cloud.start_daemon()
     assert instance.state() == "running"
     assert instance.ssh(BOOT_ID) == before
+    # Who was not answered at any moment would have written that down.
+    answers = instance.ssh("cat answers").splitlines()
+    assert len(answers) > 3 and set(answers) == {f"{instance.id} 1"}, answers
+
+    assert lab.shell("cat /sys/fs/cgroup/cumulet/guests/cgroup.procs").strip() == answering
+    lab.shell(f"kill -KILL {answering}")
+    instance.until(lambda: instance.ssh(f"timeout 10 wget -q -O - {METADATA}/instance-id || true") == instance.id, "it was not healed")
+    assert lab.shell("cat /sys/fs/cgroup/cumulet/guests/cgroup.procs").strip() not in ("", answering)
 
 
 def test_teardown_takes_all_away_and_a_new_daemon_brings_it_back(launch, cloud, lab):

@@ -113,6 +113,18 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The user of the process that answers guests: the one after the machines'.
+    pub fn services_user(&self) -> u32 {
+        self.first_user + self.users
+    }
+
+    /// The user of the processes that read guests' disks: the one after that.
+    pub fn reader_user(&self) -> u32 {
+        self.services_user() + 1
+    }
+}
+
 impl Config {
     /// Where the configuration is looked for when no file is named.
     pub const PATH: &'static str = "/etc/cumulet/cumuletd.toml";
@@ -169,7 +181,7 @@ impl Config {
             (self.limits.vcpus_per_processor >= 1, "limits.vcpus_per_processor", "it must be at least 1"),
             (self.limits.first_user >= 1000, "limits.first_user", "user ids below 1000 belong to the system"),
             (
-                self.limits.first_user.checked_add(self.limits.users).is_some(),
+                self.limits.first_user.checked_add(self.limits.users).is_some_and(|end| end < u32::MAX - 1),
                 "limits.users",
                 "the last user id would exceed 32 bits",
             ),

@@ -104,7 +104,13 @@ pub fn teardown(config: &Config, purge: bool) -> Result<(), DaemonError> {
 }
 
 fn options(config: &Config) -> Options {
-    Options { state: config.state.clone(), run: config.run.clone(), vmm: config.vmm.clone() }
+    Options {
+        state: config.state.clone(),
+        run: config.run.clone(),
+        vmm: config.vmm.clone(),
+        services_user: config.limits.services_user(),
+        reader_user: config.limits.reader_user(),
+    }
 }
 
 async fn run(config: &Config, host: Arc<dyn Host>, simulated: Option<&Simulated>) -> Result<(), DaemonError> {

@@ -1,4 +1,7 @@
 //! `cumuletd`: the command line. What the daemon does is in [`cumuletd::daemon`].
+//!
+//! Under two other names it is a process without rights that does one thing for the daemon: [`guests::process`] and
+//! [`reader`]. They are this program so that there is one to install, and so that both sides are always of one build.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -7,6 +10,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use cumuletd::config::Config;
 use cumuletd::daemon::{self, DaemonError};
+use cumuletd::guests;
+use host::linux::services;
+use host::linux::storage::reader;
 use tracing_subscriber::EnvFilter;
 
 /// A cloud on one machine: boots microVMs and is driven through the EC2 API.
@@ -56,6 +62,12 @@ const EXAMPLES: &str = "Examples:
 Set CUMULET_LOG=debug to see every step.";
 
 fn main() -> ExitCode {
+    // The daemon starts its own program again under these names, for work that it leaves to processes without rights.
+    match std::env::args().next().as_deref() {
+        Some(reader::NAME) => return reader::main(),
+        Some(services::NAME) => return guests::process::main(),
+        _ => {}
+    }
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("CUMULET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()

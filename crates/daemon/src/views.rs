@@ -1,7 +1,7 @@
 //! What the guests of each VPC may know, derived from the world once for each that is published.
 //!
 //! [`Views`] are plain data: whoever answers guests looks askers up in them, by source address, by link address or by
-//! name, and never sees the world. So the answering can move into a process of its own that is handed views.
+//! name, and never sees the world. The process that answers is sent them piece by piece, see `guests::words`.
 //!
 //! What must hold:
 //! - Only an interface that the host should have ([`World::wants_interface`]) makes an asker known: an address that is
@@ -11,6 +11,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -41,13 +42,22 @@ pub struct Served {
 }
 
 /// What the guests of one VPC may know.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Views {
+    index: Index,
+    instances: Instances,
+}
+
+/// The instances of one VPC, as their guests may see them.
+pub type Instances = BTreeMap<InstanceId, Arc<InstanceView>>;
+
+/// Who asks from where, and the VPC's names: all that guests may know but the instances themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
     region: String,
     cidrs: Vec<Ipv4Net>,
     /// Whether guests may ask the VPC's resolver.
     resolver: bool,
-    instances: BTreeMap<InstanceId, InstanceView>,
     by_address: BTreeMap<Ipv4Addr, InstanceId>,
     by_mac: BTreeMap<SubnetId, BTreeMap<Mac, InstanceId>>,
     /// The private addresses of the VPC's interfaces, also those at rest: a name is stable, whoever is up.
@@ -57,50 +67,68 @@ pub struct Views {
 }
 
 impl Views {
+    /// The views that an index leads to, out of these instances.
+    pub fn new(index: Index, instances: &Instances) -> Self {
+        let led_to: BTreeSet<&InstanceId> = index.by_address.values().collect();
+        let kept = instances.iter().filter(|(id, _)| led_to.contains(id));
+        let instances = kept.map(|(id, view)| (*id, Arc::clone(view))).collect();
+        Self { index, instances }
+    }
+
+    /// Who asks from where, and the VPC's names.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The instances.
+    pub fn instances(&self) -> &Instances {
+        &self.instances
+    }
+
     /// The instance that asks from this address.
     pub fn instance(&self, source: Ipv4Addr) -> Option<&InstanceView> {
-        self.instances.get(self.by_address.get(&source)?)
+        self.instances.get(self.index.by_address.get(&source)?).map(|view| &**view)
     }
 
     /// The interface with this link address in a subnet.
     pub fn interface(&self, subnet: SubnetId, mac: [u8; 6]) -> Option<&InterfaceView> {
         let mac = Mac(mac);
-        let instance = self.instances.get(self.by_mac.get(&subnet)?.get(&mac)?)?;
+        let instance = self.instances.get(self.index.by_mac.get(&subnet)?.get(&mac)?)?;
         let text = mac.to_string();
         instance.interfaces().find(|interface| interface.mac == text)
     }
 
     /// Whether somebody asks from this address.
     pub fn knows(&self, source: Ipv4Addr) -> bool {
-        self.by_address.contains_key(&source)
+        self.index.by_address.contains_key(&source)
     }
 
     /// From how many addresses somebody may ask.
     pub fn askers(&self) -> usize {
-        self.by_address.len()
+        self.index.by_address.len()
     }
 
     /// Whether guests may ask the VPC's resolver (EC2's `enableDnsSupport`).
     pub fn has_resolver(&self) -> bool {
-        self.resolver
+        self.index.resolver
     }
 }
 
 impl VpcNames for Views {
     fn region(&self) -> &str {
-        &self.region
+        &self.index.region
     }
 
     fn covers(&self, address: Ipv4Addr) -> bool {
-        self.cidrs.iter().any(|cidr| cidr.contains(&address))
+        self.index.cidrs.iter().any(|cidr| cidr.contains(&address))
     }
 
     fn is_private(&self, address: Ipv4Addr) -> bool {
-        self.private.contains(&address)
+        self.index.private.contains(&address)
     }
 
     fn public_target(&self, public: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.public.get(&public).copied()
+        self.index.public.get(&public).copied()
     }
 }
 
@@ -122,27 +150,28 @@ fn named_public_addresses(world: &World) -> Vec<(Ipv4Addr, &Interface)> {
 
 fn serve(world: &World, vpc: &Vpc, public: &[(Ipv4Addr, &Interface)]) -> Served {
     let derivation = Derivation { world, vpc, network: world.wanted_network(vpc) };
-    let mut views = Views {
+    let mut index = Index {
         region: world.settings.region.clone(),
         cidrs: derivation.network.cidrs.clone(),
         resolver: vpc.dns_support,
-        ..Views::default()
+        ..Index::default()
     };
+    let mut instances = Instances::new();
     for (public, row) in public {
-        views.public.insert(*public, if row.vpc == vpc.id { row.address } else { *public });
+        index.public.insert(*public, if row.vpc == vpc.id { row.address } else { *public });
     }
     for row in derivation.interfaces().filter(|row| !row.doomed) {
-        views.private.insert(row.address);
+        index.private.insert(row.address);
         let instance = row.attachment.as_ref().and_then(|at| world.instances.get(&at.instance));
         let Some(instance) = instance.filter(|_| world.wants_interface(row)) else { continue };
-        if let Entry::Vacant(place) = views.instances.entry(instance.id) {
+        if let Entry::Vacant(place) = instances.entry(instance.id) {
             let Some(view) = derivation.instance(instance) else { continue };
-            place.insert(view);
+            place.insert(Arc::new(view));
         }
-        views.by_address.insert(row.address, instance.id);
-        views.by_mac.entry(row.subnet).or_default().insert(row.mac, instance.id);
+        index.by_address.insert(row.address, instance.id);
+        index.by_mac.entry(row.subnet).or_default().insert(row.mac, instance.id);
     }
-    Served { network: derivation.network, views }
+    Served { network: derivation.network, views: Views { index, instances } }
 }
 
 /// One VPC's views in the making.

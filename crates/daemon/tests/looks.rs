@@ -136,6 +136,14 @@ impl Host for Slow {
         self.host.guest_sockets(network)
     }
 
+    fn guest_services(&self) -> Result<UnixStream, Error> {
+        self.host.guest_services()
+    }
+
+    fn end_guest_services(&self) -> Result<(), Error> {
+        self.host.end_guest_services()
+    }
+
     fn network_identity(&self, vpc: VpcId) -> Option<u64> {
         self.host.network_identity(vpc)
     }

@@ -23,6 +23,7 @@ use std::thread;
 
 use host::linux::machines::{Machines, Places};
 use host::linux::storage::Storage;
+use host::linux::storage::reader::{self, Processes};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use spec::console;
 use spec::control::{
@@ -32,6 +33,10 @@ use spec::machine::{Device, DeviceId, Launch, Machine, Nic, descriptors as names
 use volume::{Access, Parts, Volume};
 
 fn main() {
+    if std::env::args().next().is_some_and(|name| name == reader::NAME) {
+        reader::main();
+        return;
+    }
     match std::env::var(names::VARIABLE) {
         Ok(list) => monitor(&list),
         Err(_) => launcher(Path::new(&std::env::args().nth(2).unwrap())),
@@ -290,8 +295,9 @@ fn launcher(folder: &Path) {
         kvm: "/dev/null".into(),
         group,
     };
-    let (storage, machines) =
-        (Storage::open(&folder.join("state")).unwrap(), Machines::open(places).unwrap());
+    let reader = Processes { program: places.program.clone(), user: machine.user + 1 };
+    let storage = Storage::open(&folder.join("state"), Box::new(reader)).unwrap();
+    let machines = Machines::open(places).unwrap();
     let no_tap = |_: &Nic| unreachable!("the machine of the tests has no network interface");
     machines.start(&machine, &storage, &no_tap).unwrap();
 }

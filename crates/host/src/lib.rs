@@ -63,6 +63,13 @@ pub trait Host: Send + Sync {
     /// there is none. Who keeps sockets of [`Host::guest_sockets`] open sees by it that they are of the past.
     fn network_identity(&self, vpc: VpcId) -> Option<u64>;
 
+    /// A connection to the process that answers guests, which is started where it does not run. Whoever dropped a
+    /// connection finds the process as it was left.
+    fn guest_services(&self) -> Result<UnixStream, Error>;
+
+    /// Ends that process, whatever it does.
+    fn end_guest_services(&self) -> Result<(), Error>;
+
     /// An empty file to put an image's disk into before it is imported. It has no name, so nothing stays of it when it
     /// is not imported.
     fn staging_file(&self) -> Result<File, Error>;

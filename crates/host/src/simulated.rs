@@ -379,6 +379,14 @@ impl Host for Simulated {
         None
     }
 
+    fn guest_services(&self) -> Result<UnixStream, Error> {
+        unsupported("Serving guests")
+    }
+
+    fn end_guest_services(&self) -> Result<(), Error> {
+        unsupported("Serving guests")
+    }
+
     fn staging_file(&self) -> Result<File, Error> {
         // Kept by nobody: what is uploaded to a simulated host only has to be counted.
         File::options()

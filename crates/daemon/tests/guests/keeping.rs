@@ -89,3 +89,36 @@ fn a_host_without_guests_is_left_alone() {
         assert_eq!(site.loopback().tried, 1);
     });
 }
+
+#[test]
+fn a_daemon_that_ends_takes_nothing_from_guests_and_the_next_one_finds_all() {
+    run(async || {
+        let mut site = Site::new();
+        let (id, source) = site.launch_and_serve().await;
+        let token = crate::metadata::token(source).await;
+        let named = async |source| {
+            let head = format!("X-aws-ec2-metadata-token: {token}\r\n");
+            crate::metadata::ask(source, "GET", "/latest/meta-data/instance-id", &head).await
+        };
+        site.kill_daemon().await;
+        sleep(IMPATIENCE).await;
+        assert!(named(source).await.ends_with(&id.to_string()), "answered without a daemon");
+
+        // What happens meanwhile is shown by the next one.
+        let (_, second) = site.launch();
+        assert_eq!(get(second, "/").await, "", "nobody has told of it yet");
+        site.begin_daemon();
+        eventually("the second is known", async || status(&get(second, "/").await) == "200").await;
+        assert!(named(source).await.ends_with(&id.to_string()));
+        assert_eq!(site.loopback().opened, 1, "the sockets that were open are good enough");
+
+        // Nor does the next one leave open what is wanted no more.
+        site.kill_daemon().await;
+        let both: Vec<_> = site.cloud.world.instances.keys().copied().collect();
+        both.into_iter().for_each(|id| site.cloud.terminate(id));
+        site.publish();
+        assert!(!is_free());
+        site.begin_daemon();
+        eventually("all is closed", async || is_free()).await;
+    });
+}

@@ -10,5 +10,6 @@ mod dns;
 mod hostile;
 mod keeping;
 mod metadata;
+mod process;
 mod real;
 mod views;

@@ -48,7 +48,7 @@ pub(crate) fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 
-async fn token(source: Ipv4Addr) -> String {
+pub(crate) async fn token(source: Ipv4Addr) -> String {
     let answer =
         ask(source, "PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60\r\n").await;
     assert_eq!(status(&answer), "200", "{answer}");

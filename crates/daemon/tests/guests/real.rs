@@ -14,6 +14,7 @@ use cloud::rules::launch::Launch;
 use cloud::{World, plan};
 use cumuletd::guests;
 use hickory_proto::op::ResponseCode;
+use host::Host;
 use host::linux::network::Networks;
 use host::linux::sys::netns::Namespace;
 use host::linux::sys::tap;
@@ -33,21 +34,27 @@ use tokio::task::{JoinHandle, block_in_place, spawn_blocking};
 use crate::cloud::Cloud;
 use crate::dhcp::{ACK, DISCOVER, OFFER, REQUEST, message, read};
 use crate::dns::{question, start_upstream};
-use crate::site::{METADATA, Opener, PATIENCE, RESOLVER, SECRET, eventually, run, sh};
+use crate::site::{Answering, METADATA, Opener, PATIENCE, Process, RESOLVER, SECRET, eventually, run, sh};
 
 /// How long to wait for what may or may not come, on a busy machine.
 const LONG_ENOUGH: Duration = Duration::from_secs(5);
 
 /// A cloud whose networks are made by the driver, as the cloud plans them.
-struct Real {
-    cloud: Cloud,
+pub(crate) struct Real {
+    pub(crate) cloud: Cloud,
     networks: Arc<Networks>,
     worlds: watch::Sender<Arc<World>>,
-    _serving: JoinHandle<()>,
+    host: Arc<dyn Host>,
+    serving: JoinHandle<()>,
 }
 
 impl Real {
     fn new() -> Self {
+        Self::with(|_| Answering::default())
+    }
+
+    /// One whose guests are answered by that process.
+    pub(crate) fn with<P: Process + 'static>(process: impl FnOnce(Arc<Networks>) -> P) -> Self {
         std::fs::create_dir("/run/state").unwrap();
         let networks = Networks::new("/run/state").unwrap_or_else(|error| panic!("{}", error.chain()));
         let networks = Arc::new(networks);
@@ -55,11 +62,20 @@ impl Real {
         let host = Opener {
             sockets: move |network: &Network| opening.guest_sockets(network),
             identity: move |vpc| looking.identity(vpc),
+            process: process(Arc::clone(&networks)),
         };
         let cloud = Cloud::new();
         let (worlds, seen) = watch::channel(Arc::new(cloud.world.clone()));
-        let serving = tokio::spawn(guests::serve(seen, Arc::new(host), SECRET));
-        Self { cloud, networks, worlds, _serving: serving }
+        let host: Arc<dyn Host> = Arc::new(host);
+        let serving = tokio::spawn(guests::serve(seen, Arc::clone(&host), SECRET));
+        Self { cloud, networks, worlds, host, serving }
+    }
+
+    /// Another daemon takes over from one that was killed.
+    pub(crate) async fn restart_daemon(&mut self) {
+        self.serving.abort();
+        let _ = (&mut self.serving).await;
+        self.serving = tokio::spawn(guests::serve(self.worlds.subscribe(), Arc::clone(&self.host), SECRET));
     }
 
     /// Publishes the world, and makes the networks as it wants them. Machines and volumes are nobody's here.
@@ -83,7 +99,7 @@ impl Real {
         converging.await.unwrap();
     }
 
-    async fn launch(&mut self, metadata: MetadataOptions) -> (InstanceId, RealGuest) {
+    pub(crate) async fn launch(&mut self, metadata: MetadataOptions) -> (InstanceId, RealGuest) {
         let id = self.cloud.launch(Launch { metadata, ..self.cloud.usual() });
         self.converge().await;
         (id, self.plug(id))
@@ -109,13 +125,13 @@ fn perform(networks: &Networks, step: &Step) -> bool {
     true
 }
 
-fn metadata_options(hop_limit: u8) -> MetadataOptions {
+pub(crate) fn metadata_options(hop_limit: u8) -> MetadataOptions {
     MetadataOptions { enabled: true, tokens_required: false, hop_limit, tags: false }
 }
 
 /// A guest: a namespace with a TAP whose frames are carried by hand to and from the interface's TAP. It has no
 /// address until it was told one.
-struct RealGuest {
+pub(crate) struct RealGuest {
     mac: [u8; 6],
     namespace: Namespace,
 }
@@ -145,7 +161,7 @@ impl RealGuest {
     }
 
     /// Asks DHCP as a client does that knows nothing, and configures itself. None where nobody answers.
-    fn configure(&self) -> Option<Ipv4Addr> {
+    pub(crate) fn configure(&self) -> Option<Ipv4Addr> {
         self.run(|| {
             let client = DhcpClient::new();
             let (kind, address) = client.exchange(&message(DISCOVER, self.mac, None))?;
@@ -157,15 +173,15 @@ impl RealGuest {
         })
     }
 
-    fn http(&self, request: &str) -> Option<String> {
+    pub(crate) fn http(&self, request: &str) -> Option<String> {
         self.run(|| http(request))
     }
 
-    fn instance_id(&self) -> Option<String> {
+    pub(crate) fn instance_id(&self) -> Option<String> {
         self.http("GET /latest/meta-data/instance-id")
     }
 
-    fn resolve(&self, name: &str) -> Option<(ResponseCode, Option<Ipv4Addr>)> {
+    pub(crate) fn resolve(&self, name: &str) -> Option<(ResponseCode, Option<Ipv4Addr>)> {
         self.run(|| {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -250,7 +266,7 @@ fn http(request: &str) -> Option<String> {
     head.contains(" 200 ").then(|| body.to_owned())
 }
 
-const GET_TOKEN: &str = "PUT /latest/api/token\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n";
+pub(crate) const GET_TOKEN: &str = "PUT /latest/api/token\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n";
 
 #[test]
 fn a_guest_finds_all_its_services_with_nothing_but_its_link_address() {

@@ -5,14 +5,15 @@
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use cloud::World;
-use cumuletd::guests;
+use cumuletd::guests::{self, process};
 use host::{Capacity, Error, ErrorKind, GuestSockets, Host, SubnetSockets};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -42,7 +43,8 @@ pub(crate) struct Site {
     pub(crate) cloud: Cloud,
     loopback: Arc<Mutex<Loopback>>,
     worlds: watch::Sender<Arc<World>>,
-    _serving: JoinHandle<()>,
+    host: Arc<dyn Host>,
+    serving: JoinHandle<()>,
 }
 
 /// Runs a test in namespaces of its own. Runtimes' threads are where the thread is that made them.
@@ -79,10 +81,24 @@ impl Site {
         let host = Opener {
             sockets: move |network: &Network| opening.lock().unwrap().open(network),
             identity: move |_| Some(looking.lock().unwrap().identity),
+            process: Answering::default(),
         };
         let (worlds, seen) = watch::channel(Arc::new(cloud.world.clone()));
-        let serving = tokio::spawn(guests::serve(seen, Arc::new(host), SECRET));
-        Self { cloud, loopback, worlds, _serving: serving }
+        let host: Arc<dyn Host> = Arc::new(host);
+        let serving = tokio::spawn(guests::serve(seen, Arc::clone(&host), SECRET));
+        Self { cloud, loopback, worlds, host, serving }
+    }
+
+    /// Ends the daemon's half, in the middle of whatever it does.
+    pub(crate) async fn kill_daemon(&mut self) {
+        self.serving.abort();
+        let _ = (&mut self.serving).await;
+    }
+
+    /// Begins another daemon's half.
+    pub(crate) fn begin_daemon(&mut self) {
+        let seen = self.worlds.subscribe();
+        self.serving = tokio::spawn(guests::serve(seen, Arc::clone(&self.host), SECRET));
     }
 
     pub(crate) fn loopback(&self) -> MutexGuard<'_, Loopback> {
@@ -168,18 +184,47 @@ fn open(network: &Network) -> io::Result<GuestSockets> {
     Ok(GuestSockets { metadata: tcp(METADATA, 80)?, subnets })
 }
 
-/// A host that can open sockets, the way the two functions do, and nothing else.
-pub(crate) struct Opener<S, I> {
+/// A host that can open sockets, the way the two functions do, and have them answered, and nothing else.
+pub(crate) struct Opener<S, I, P = Answering> {
     pub(crate) sockets: S,
     pub(crate) identity: I,
+    pub(crate) process: P,
+}
+
+/// The process that answers guests.
+pub(crate) trait Process: Send + Sync {
+    /// Finds or starts it.
+    fn connect(&self) -> Result<UnixStream, Error>;
+    /// Ends it.
+    fn end(&self) -> Result<(), Error>;
+}
+
+/// It as a thread of the test's, which nobody can end.
+#[derive(Default)]
+pub(crate) struct Answering(OnceLock<()>);
+
+impl Process for Answering {
+    fn connect(&self) -> Result<UnixStream, Error> {
+        const SOCKET: &str = "/run/guests.socket";
+        self.0.get_or_init(|| {
+            let listener = UnixListener::bind(SOCKET).unwrap();
+            thread::spawn(move || process::serve(listener, || Ok(())));
+        });
+        UnixStream::connect(SOCKET).map_err(|error| Error::passing("Could not connect to the thread", error))
+    }
+
+    fn end(&self) -> Result<(), Error> {
+        cannot()
+    }
 }
 
 fn cannot<T>() -> Result<T, Error> {
     Err(Error::new(ErrorKind::Unsupported, "This host can only open sockets"))
 }
 
-impl<S, I> Host for Opener<S, I>
+impl<S, I, P> Host for Opener<S, I, P>
 where
+    P: Process,
     S: Fn(&Network) -> Result<GuestSockets, Error> + Send + Sync,
     I: Fn(VpcId) -> Option<u64> + Send + Sync,
 {
@@ -189,6 +234,14 @@ where
 
     fn network_identity(&self, vpc: VpcId) -> Option<u64> {
         (self.identity)(vpc)
+    }
+
+    fn guest_services(&self) -> Result<UnixStream, Error> {
+        self.process.connect()
+    }
+
+    fn end_guest_services(&self) -> Result<(), Error> {
+        self.process.end()
     }
 
     fn observe(&self, _: &Scope) -> Result<Observed, Error> {

@@ -1,6 +1,7 @@
 //! Views of a world that was made by the cloud's own rules.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,9 +12,9 @@ use cloud::rules::block_devices::BlockDevice;
 use cloud::rules::launch::Launch;
 use cloud::rules::{instances, key_pairs};
 use cloud::{Timestamp, World};
-use cumuletd::views::{Served, Views, served};
+use cumuletd::views::{Index, Served, Views, served};
 use guest_services::dns::VpcNames;
-use guest_services::view::TokenUse;
+use guest_services::view::{InstanceView, TokenUse};
 use spec::ids::{InstanceId, InterfaceAttachmentId, InterfaceId, SubnetId, VpcId};
 use spec::machine::{Mac, Run};
 
@@ -249,6 +250,11 @@ fn views_are_plain_data() {
     let mut cloud = Cloud::new();
     cloud.launch(Launch { user_data: Some(STANDARD.encode("x")), ..cloud.usual() });
     let views = default_vpc(&cloud.world).views;
-    let text = serde_json::to_string(&views).unwrap();
-    assert_eq!(serde_json::from_str::<Views>(&text).unwrap(), views);
+    let text = serde_json::to_string(&(views.index(), views.instances().values().next().map(|view| &**view)))
+        .unwrap();
+    let (index, instance): (Index, InstanceView) = serde_json::from_str(&text).unwrap();
+    let id = *views.instances().keys().next().unwrap();
+    let (instance, gone) = (Arc::new(instance), InstanceId::from_random(99));
+    let instances = [(id, Arc::clone(&instance)), (gone, instance)].into();
+    assert_eq!(Views::new(index, &instances), views, "what the index does not lead to is left out");
 }

@@ -8,6 +8,7 @@
 
 pub mod machines;
 pub mod network;
+pub mod services;
 pub mod storage;
 pub mod sys;
 
@@ -28,10 +29,15 @@ use spec::storage::ImageFacts;
 
 use self::machines::{Machines, Places};
 use self::network::Networks;
+use self::services::Services;
 use self::storage::Storage;
+use self::storage::reader::Processes;
+use self::sys::cgroup::Cgroups;
 use self::sys::files;
 use crate::{Capacity, Error, GuestSockets, Host};
 
+/// The running program's file, also where it has been replaced or removed since.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 /// What the monitor's program is called.
 const MONITOR: &str = "cumulet-vmm";
 
@@ -44,6 +50,10 @@ pub struct Options {
     pub run: PathBuf,
     /// The monitor's program; beside the running one where it is not said.
     pub vmm: Option<PathBuf>,
+    /// The user of the process that answers guests.
+    pub services_user: u32,
+    /// The user of the processes that read guests' disks.
+    pub reader_user: u32,
 }
 
 /// This machine.
@@ -51,14 +61,17 @@ pub struct Linux {
     networks: Networks,
     storage: Storage,
     machines: Machines,
+    services: Services,
 }
 
 impl Linux {
     /// Proves that this machine can hold instances, and clears what an earlier process left half made. One process at a time.
     pub fn open(options: &Options) -> Result<Self, Error> {
-        let storage = Storage::open(&options.state)?;
+        let reader = Processes { program: THIS_PROGRAM.into(), user: options.reader_user };
+        let storage = Storage::open(&options.state, Box::new(reader))?;
         let machines = Machines::open(places(options)?)?;
-        Ok(Self { networks: Networks::new(&options.state)?, storage, machines })
+        let services = services(options)?;
+        Ok(Self { networks: Networks::new(&options.state)?, storage, machines, services })
     }
 
     /// Takes everything away that is not kept in the state folder: machines first, then networks. Nobody else may be at
@@ -68,14 +81,21 @@ impl Linux {
             Ok(machines) => machines,
             Err(error) => return (Vec::new(), Err(error)),
         };
+        let ended = services(options).and_then(|services| {
+            let exists = services.exists();
+            services.end().map(|()| exists)
+        });
         let (mut done, killed) = machines.teardown();
+        if let Ok(true) = ended {
+            done.push("Ended the process that answers guests".to_owned());
+        }
         let (networks, removed) = Networks::teardown(&options.state);
         done.extend(networks);
         let emptied = || {
             let what = || format!("Could not remove {}", options.run.display());
             files::if_there(fs::remove_dir_all(&options.run)).map_err(|error| Error::passing(what(), error))
         };
-        let result = killed.and(removed).and_then(|()| emptied()).map(|_| ());
+        let result = ended.and(killed).and(removed).and_then(|()| emptied()).map(|_| ());
         (done, result)
     }
 }
@@ -90,6 +110,13 @@ fn places(options: &Options) -> Result<Places, Error> {
         kvm: Path::new("/dev/kvm").to_owned(),
         group: names::PREFIX.to_owned(),
     })
+}
+
+fn services(options: &Options) -> Result<Services, Error> {
+    let cgroups = Cgroups::find(names::PREFIX)
+        .map_err(|error| Error::passing("Could not look for control groups", error))?;
+    let (run, state) = (options.run.clone(), options.state.clone());
+    Ok(Services::new(run, state, THIS_PROGRAM.into(), options.services_user, cgroups))
 }
 
 impl Host for Linux {
@@ -160,6 +187,14 @@ impl Host for Linux {
 
     fn network_identity(&self, vpc: VpcId) -> Option<u64> {
         self.networks.identity(vpc)
+    }
+
+    fn guest_services(&self) -> Result<UnixStream, Error> {
+        self.services.connect(&self.networks)
+    }
+
+    fn end_guest_services(&self) -> Result<(), Error> {
+        self.services.end()
     }
 
     fn staging_file(&self) -> Result<File, Error> {

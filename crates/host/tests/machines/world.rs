@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use host::Error;
 use host::linux::machines::{Machines, Places};
 use host::linux::storage::Storage;
+use host::linux::storage::reader::Processes;
 use spec::ids::{ImageId, InstanceId, VolumeId};
 use spec::machine::{Disk, Machine, Nic, Run};
 use spec::observed::{MachineState, Observed, Scope};
@@ -48,7 +49,7 @@ impl World {
             kvm: "/dev/null".into(),
             group: name.clone(),
         };
-        let storage = Storage::open(&folder.join("state")).unwrap();
+        let storage = Storage::open(&folder.join("state"), Box::new(reader())).unwrap();
         storage.import_image(IMAGE, bootable_disk(&folder), &mut |_, _| {}).unwrap();
         storage.create_volume(&Volume { id: VOLUME, bytes: 1 << 30, base: Some(IMAGE) }).unwrap();
         fs::write(folder.join("group"), name).unwrap();
@@ -153,16 +154,25 @@ pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Who reads disks: a process of its own, as on a real host.
+fn reader() -> Processes {
+    Processes { program: fake_monitor(), user: USER + 1 }
+}
+
 /// The example, which cargo builds with the tests.
 pub(crate) fn fake_monitor() -> PathBuf {
+    example("fake_monitor")
+}
+
+pub(crate) fn example(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
-    let monitor = tests.parent().unwrap().with_file_name("examples").join("fake_monitor");
-    assert!(monitor.exists(), "cargo test -p host builds it; beside --test, name it: --example fake_monitor");
-    monitor
+    let program = tests.parent().unwrap().with_file_name("examples").join(name);
+    assert!(program.exists(), "cargo test -p host builds it; beside --test, name it: --example {name}");
+    program
 }
 
 /// Root of the whole machine, not of a user namespace, which may not become other users.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let all = fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]));
     nix::unistd::geteuid().is_root() && all

@@ -109,7 +109,7 @@ impl Conversation {
 }
 
 /// Connects to a Unix socket without waiting for room among those that wait to be accepted.
-pub(super) fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+pub(in crate::linux) fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let descriptor = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     match connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?) {

@@ -18,7 +18,7 @@ use super::folder::Folder;
 use super::logs::Logs;
 use crate::linux::storage::Storage;
 use crate::linux::sys::cgroup::{Cgroups, Limits};
-use crate::linux::sys::command::{self, Detached};
+use crate::linux::sys::command::{self, Detached, Who};
 use crate::{Error, ErrorKind};
 
 /// Memory that a machine's process may use besides its guest's, in bytes: its own few, and cached pages of its disks.
@@ -103,9 +103,10 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
         program: &program,
         name: &format!("cumulet-vmm {id}"),
         environment: &[(names::VARIABLE, &handed.names.join(":"))],
+        input: None,
         descriptors: &handed.descriptors,
         errors: &errors,
-        user,
+        who: Who::User(user),
         group: &group,
         largest_file,
     };

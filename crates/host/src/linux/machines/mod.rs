@@ -10,7 +10,7 @@
 //! - Whatever is found half made or left over, a start clears first.
 
 mod attach;
-mod control;
+pub(super) mod control;
 mod folder;
 mod hints;
 mod launch;

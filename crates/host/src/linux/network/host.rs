@@ -9,6 +9,9 @@
 //!   the host itself, which answers pings only;
 //! - to an instance: what the host itself sends, and answers.
 //!
+//! One chain is about the host's own packets: the user of the process that answers guests sends questions to resolvers
+//! and nothing else.
+//!
 //! What must hold: all uplinks of a host have the same pool of public addresses.
 
 use std::net::Ipv4Addr;
@@ -34,7 +37,9 @@ use super::record::Record;
 use super::rules::put_base_chain;
 use super::sysctl::{self, Setting};
 use super::vpc::{self, Gateway, ensure_addresses};
-use super::words::{Word, accept, connection_is, drop, field, is, is_not, meta, prefix, text};
+use super::words::{
+    Word, accept, any_of, connection_is, drop, field, is, is_not, meta, number, prefix, text,
+};
 use super::{inside, unname};
 use crate::Error;
 use crate::linux::sys::netns::Namespace;
@@ -43,6 +48,11 @@ use crate::linux::sys::netns::Namespace;
 const FORWARDING: &str = "ipv4/ip_forward";
 /// Our chains in the host's own namespace.
 const CHAINS: [&str; 3] = ["forward", "input", "way-out"];
+
+/// The chain that what the guests' services send from the host passes.
+const SERVICES_OUT: &str = "services-out";
+/// The port of resolvers.
+const DNS: u32 = 53;
 
 /// The host's own namespace, and the note of what was changed in it.
 pub(super) struct HostSide {
@@ -114,6 +124,16 @@ impl HostSide {
             ensure_forwarding(&record)?;
             ensure_consent(&record)
         })
+    }
+
+    /// Lets a user send nothing but questions to resolvers.
+    pub(super) fn confine_services(&self, user: u32) -> Result<(), Error> {
+        let mut transaction = Transaction::default();
+        transaction.put_table(INet);
+        let hook = Hook(Filter, NfHook::Output, 0, Accept);
+        put_base_chain(&mut transaction, INet, SERVICES_OUT, hook, services_out(user));
+        let what = "Could not bound what the process that answers guests may send";
+        inside(&self.namespace, || transaction.commit(what))
     }
 
     /// Leads public addresses to the VPC whose instances have them; without an uplink, nowhere.
@@ -266,6 +286,14 @@ fn input() -> Vec<Vec<Word>> {
 fn way_out(pool: Ipv4Net) -> Vec<Vec<Word>> {
     let out = is_not(meta(MetaKey::Oifname), text(any_uplink()));
     vec![vec![is(field("ip", "saddr"), prefix(pool)), out, Word::Masquerade(None)]]
+}
+
+/// Packets without a socket, such as a refusal, have no user: all is said of that one user's.
+fn services_out(user: u32) -> Vec<Vec<Word>> {
+    let theirs = || is(meta(MetaKey::Skuid), number(user));
+    let protocols = any_of([text("tcp"), text("udp")]);
+    let question = [is(meta(MetaKey::L4proto), protocols), is(field("th", "dport"), number(DNS)), accept()];
+    vec![[theirs()].into_iter().chain(question).collect(), vec![theirs(), drop()]]
 }
 
 fn ensure_forwarding(record: &Record) -> Result<(), Error> {

@@ -140,6 +140,12 @@ impl Networks {
         inside(&namespace(vpc)?, || sockets::connect(to, patience))
     }
 
+    /// Lets a user send nothing from the host but questions to resolvers, for good. Their process answers guests
+    /// inside of VPCs, and has no business outside.
+    pub fn confine_services(&self, user: u32) -> Result<(), Error> {
+        self.host.confine_services(user)
+    }
+
     /// See [`crate::Host::guest_sockets`].
     pub fn guest_sockets(&self, network: &Network) -> Result<GuestSockets, Error> {
         inside(&namespace(network.vpc)?, || sockets::open(network))

@@ -4,16 +4,14 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 
 use nix::sys::statvfs::fstatvfs;
 use spec::storage::ImageFacts;
 use volume::sparse;
 
-use super::boot::{self, BootError, RawDisk};
-use super::kernel::{self, Kernel, KernelError};
 use super::kernels::{Kernels, KernelsError};
 use super::qcow2::{self, Qcow2, Qcow2Error};
+use super::reader::{KernelFacts, ReadError, Reader};
 use crate::linux::sys::files;
 
 /// An image's disk in its folder.
@@ -62,10 +60,10 @@ pub enum ImportError {
     Qcow2(#[from] Qcow2Error),
     /// Nothing can be booted from it.
     #[error("Nothing can be booted from the disk")]
-    Boot(#[from] BootError),
+    Boot(#[source] ReadError),
     /// Its kernel is none.
     #[error("The disk's kernel cannot be booted")]
-    Kernel(#[from] KernelError),
+    Kernel(#[source] ReadError),
     /// Its kernel could not be unpacked.
     #[error(transparent)]
     Kernels(#[from] KernelsError),
@@ -78,12 +76,22 @@ impl ImportError {
     /// Whether the same file will be refused again.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
-            Self::NoDisk(_) | Self::Size(_) | Self::Boot(_) | Self::Kernel(_) => true,
+            Self::NoDisk(_) | Self::Size(_) => true,
             Self::Qcow2(error) => !matches!(error, Qcow2Error::Copy(_)),
-            Self::Kernels(error) => matches!(error, KernelsError::Kernel(_)),
-            Self::NoRoom { .. } | Self::Files(_) => false,
+            Self::Boot(error) | Self::Kernel(error) | Self::Kernels(KernelsError::Read(error)) => {
+                error.is_lasting()
+            }
+            Self::Kernels(KernelsError::Keep { .. }) | Self::NoRoom { .. } | Self::Files(_) => false,
         }
     }
+}
+
+/// What an image is made with.
+pub(super) struct Bench<'a> {
+    /// A folder for files without a name.
+    pub(super) scratch: &'a Path,
+    pub(super) kernels: &'a Kernels,
+    pub(super) reader: &'a dyn Reader,
 }
 
 /// A disk to be taken in.
@@ -93,12 +101,11 @@ enum Source {
 }
 
 /// Makes an image's files in `folder`, which is empty, and says what was learned. The image's kernel is unpacked and kept, so that
-/// the first start need not. `scratch` is a folder for files without a name.
+/// the first start need not.
 pub(super) fn import(
     disk: File,
     folder: &Path,
-    scratch: &Path,
-    kernels: &Kernels,
+    bench: &Bench<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ImageFacts, ImportError> {
     let source = Source::of(disk)?;
@@ -112,20 +119,19 @@ pub(super) fn import(
     to.set_permissions(Permissions::from_mode(0o400))?;
     to.sync_all()?;
 
-    let facts = prove(folder, bytes, scratch, kernels)?;
+    let facts = prove(folder, bytes, bench)?;
     files::write_whole(&folder.join(FACTS), &serde_json::to_vec_pretty(&facts).map_err(io::Error::from)?)?;
     Ok(facts)
 }
 
-/// Reads out of the disk what an instance would boot.
-fn prove(folder: &Path, bytes: u64, scratch: &Path, kernels: &Kernels) -> Result<ImageFacts, ImportError> {
-    let file = File::open(folder.join(DISK))?;
-    let (kernel, initrd) = (files::unnamed(scratch)?, files::unnamed(scratch)?);
-    let disk: Arc<dyn boot::Disk> = Arc::new(RawDisk { file, bytes });
-    let found = boot::read(&disk, &kernel, &initrd)?;
-    let facts = kernel::recognise(&kernel)?;
-    kernels.ready(kernel, &facts)?;
-    let Kernel { architecture, release, .. } = facts;
+/// Has read out of the disk what an instance would boot.
+fn prove(folder: &Path, bytes: u64, bench: &Bench<'_>) -> Result<ImageFacts, ImportError> {
+    let disk = File::open(folder.join(DISK))?;
+    let (kernel, initrd) = (files::unnamed(bench.scratch)?, files::unnamed(bench.scratch)?);
+    let found = bench.reader.find_on_disk(&disk, bytes, [&kernel, &initrd]).map_err(ImportError::Boot)?;
+    let KernelFacts { architecture, release, .. } =
+        bench.reader.look_at_kernel(&kernel).map_err(ImportError::Kernel)?;
+    bench.kernels.ready(kernel, bench.reader)?;
     Ok(ImageFacts { bytes, architecture, kernel: release.or(found.release) })
 }
 

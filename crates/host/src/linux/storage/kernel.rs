@@ -1,8 +1,8 @@
 //! Kernels as files: what processor one is for, and the kernel without its own unpacking.
 //!
 //! A stock kernel comes packed (bzImage, EFI zboot, a gzipped Image) and unpacks itself, which is most of the
-//! instructions of its boot. The host does that once per kernel. Packed kernels come from guests and are hostile:
-//! offsets are checked, and what comes out is bounded.
+//! instructions of its boot. The host has that done once per kernel. Packed kernels come from guests and are hostile:
+//! offsets are checked, what comes out is bounded, and a process without rights does it, see [`super::reader`].
 //!
 //! Formats: Linux, Documentation/arch/x86/boot.rst, Documentation/arch/arm64/booting.rst,
 //! drivers/firmware/efi/libstub/zboot-header.S; for PVH, Xen's public/elfnote.h.
@@ -44,6 +44,13 @@ pub enum KernelError {
     /// What it is packed in is damaged, or unpacks to more than a kernel.
     #[error("Could not unpack the kernel")]
     Unpack(#[source] io::Error),
+}
+
+impl KernelError {
+    /// Whether the same file will be refused again.
+    pub(super) fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Read(_))
+    }
 }
 
 /// What a kernel's file says of itself.

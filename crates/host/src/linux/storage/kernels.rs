@@ -2,7 +2,7 @@
 //!
 //! A stock kernel is shared by many volumes and boots often; unpacking it takes a second. The
 //! digest is a cryptographic one, so a guest cannot prepare a kernel that takes another's place. An empty file says
-//! that unpacking this one leads to nothing, and that it is to be booted as it is.
+//! that this one is a kernel which is to be booted as it is: it is not packed, or unpacking it leads to nothing.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use super::kernel::{self, Kernel, KernelError};
+use super::reader::{ReadError, Reader};
 use crate::linux::sys::files;
 
 /// How many unpacked kernels are kept; the one not used for longest goes first.
@@ -21,9 +21,9 @@ const MOST_KEPT: usize = 16;
 /// Why a kernel could not be made ready.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelsError {
-    /// The kernel itself is at fault.
+    /// The kernel itself is at fault, or could not be looked at.
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Read(#[from] ReadError),
     /// The kept kernels could not be used.
     #[error("Could not keep an unpacked kernel in {}", .folder.display())]
     Keep {
@@ -45,17 +45,16 @@ impl Kernels {
         Self { folder }
     }
 
-    /// The kernel to boot instead of `packed`: unpacked where that is possible, else the same.
-    pub(super) fn ready(&self, packed: File, facts: &Kernel) -> Result<File, KernelsError> {
-        let Some(range) = facts.packed.clone() else { return Ok(packed) };
+    /// The kernel to boot instead of `packed`, which nobody writes any more: unpacked where that is possible, else the same.
+    pub(super) fn ready(&self, packed: File, reader: &dyn Reader) -> Result<File, KernelsError> {
         let keep = |source| KernelsError::Keep { folder: self.folder.clone(), source };
-        let path = self.folder.join(digest(&packed).map_err(KernelError::Read)?);
+        let path = self.folder.join(digest(&packed).map_err(keep)?);
         if let Some(kept) = files::open_if_there(&path).map_err(keep)? {
             kept.set_modified(SystemTime::now()).map_err(keep)?;
             return which(kept, packed).map_err(keep);
         }
         let draft = files::unnamed(&self.folder).map_err(keep)?;
-        if !kernel::unpack(&packed, range, &draft)? {
+        if !reader.unpack(&packed, &draft)?.unpacked {
             draft.set_len(0).map_err(keep)?;
         }
         files::name(&draft, &path).map_err(keep)?;

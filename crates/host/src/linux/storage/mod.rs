@@ -14,12 +14,14 @@
 //! - A folder with its final name is whole: everything in it was durable before the rename that gave it the name.
 //! - Making a volume takes the same time whatever its size, and whatever its image's.
 //! - No image's disk is ever written, so any number of volumes share its pages in memory.
+//! - What guests made is read by processes without rights, see [`reader`].
 
 pub mod boot;
 mod image;
 mod kernel;
 mod kernels;
 mod qcow2;
+pub mod reader;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -29,13 +31,12 @@ mod tests;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use spec::ids::{ImageId, VolumeId};
 use spec::observed::{Observed, Scope};
 use spec::steps::Resource;
 use spec::storage::{ImageFacts, Volume as Wanted};
-use volume::{Access, OpenError, Parts, Volume};
+use volume::{Access, OpenError, Parts};
 
 pub use self::boot::{BootError, FileError};
 pub use self::image::ImportError;
@@ -43,7 +44,9 @@ pub use self::kernel::KernelError;
 pub use self::kernels::KernelsError;
 pub use self::qcow2::Qcow2Error;
 
+use self::image::Bench;
 use self::kernels::Kernels;
+use self::reader::{ReadError, Reader};
 use super::sys::files;
 use crate::{Error, ErrorKind};
 
@@ -53,6 +56,7 @@ pub struct Storage {
     volumes: PathBuf,
     scratch: PathBuf,
     kernels: Kernels,
+    reader: Box<dyn Reader>,
 }
 
 /// What a machine boots, as descriptors to hand on.
@@ -68,14 +72,15 @@ pub struct BootFiles {
 
 impl Storage {
     /// The storage in a state folder, which is made where it is not there. What an earlier process left half made is cleared, so
-    /// only one process may do this at a time.
-    pub fn open(state: &Path) -> Result<Self, Error> {
+    /// only one process may do this at a time. `reader` is who looks at what guests made.
+    pub fn open(state: &Path, reader: Box<dyn Reader>) -> Result<Self, Error> {
         let folder = |name: &str| state.join(name);
         let storage = Self {
             images: folder("images"),
             volumes: folder("volumes"),
             scratch: folder("scratch"),
             kernels: Kernels::new(folder("kernels")),
+            reader,
         };
         for name in ["images", "volumes", "scratch", "kernels"] {
             let folder = folder(name);
@@ -157,7 +162,8 @@ impl Storage {
         }
         let made = files::partial(&folder);
         files::remove_half_made(&made).and_then(|()| files::make_folder(&made)).map_err(passing)?;
-        let imported = image::import(disk, &made, &self.scratch, &self.kernels, progress).map_err(|error| {
+        let bench = Bench { scratch: &self.scratch, kernels: &self.kernels, reader: &*self.reader };
+        let imported = image::import(disk, &made, &bench, progress).map_err(|error| {
             let what = format!("Could not import image {id}");
             if error.is_lasting() { Error::lasting(what, error) } else { Error::passing(what, error) }
         });
@@ -183,19 +189,15 @@ impl Storage {
     /// What a machine boots whose root disk is this volume.
     pub fn boot_files(&self, id: VolumeId, parts: &Parts) -> Result<BootFiles, Error> {
         let passing = |error| Error::passing(format!("Could not read what volume {id} boots"), error);
+        let unread = |error: ReadError| match error.is_lasting() {
+            true => Error::lasting(format!("Volume {id} cannot be booted"), error),
+            false => Error::passing(format!("Could not read what volume {id} boots"), error),
+        };
         let (kernel, initrd) = (self.staging_file()?, self.staging_file()?);
-        let volume = Volume::open(parts.try_clone().map_err(passing)?, Access::Read)
-            .map_err(|error| Error::passing(format!("Could not open volume {id}"), error))?;
-        let disk: Arc<dyn boot::Disk> = Arc::new(volume);
-        let unbootable = |error| Error::lasting(format!("Volume {id} cannot be booted"), error);
-        let found = boot::read(&disk, &kernel, &initrd).map_err(|error| match error {
-            BootError::Disk(_) => Error::passing(format!("Could not read volume {id}"), error),
-            _ => Error::lasting(format!("Volume {id} cannot be booted"), error),
-        })?;
-        let facts = kernel::recognise(&kernel).map_err(unbootable)?;
+        let found = self.reader.find_on_volume(parts, [&kernel, &initrd]).map_err(unread)?;
         let kernel = files::read_only(&kernel).map_err(passing)?;
-        let kernel = self.kernels.ready(kernel, &facts).map_err(|error| match error {
-            KernelsError::Kernel(error) => unbootable(error),
+        let kernel = self.kernels.ready(kernel, &*self.reader).map_err(|error| match error {
+            KernelsError::Read(error) => unread(error),
             KernelsError::Keep { .. } => {
                 Error::passing(format!("Could not unpack the kernel of volume {id}"), error)
             }

@@ -3,11 +3,23 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::boot::testing::{Purpose, write_table};
+use super::reader::{Answer, Job, ReadError, Reader, work};
+
+/// Reads in the test's own process, which may be anybody's. What is said passes through words all the same.
+pub(crate) struct Here;
+
+impl Reader for Here {
+    fn ask(&self, job: Job, files: Vec<OwnedFd>) -> Result<Answer, ReadError> {
+        let answer = serde_json::to_string(&work(job, files)).unwrap();
+        Ok(serde_json::from_str(&answer).unwrap())
+    }
+}
 
 /// A folder of its own for one test, gone when dropped.
 pub(crate) struct Folder(PathBuf);

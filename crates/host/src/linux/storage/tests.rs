@@ -10,7 +10,7 @@ use spec::storage::{Architecture, Volume as Wanted};
 use volume::{Access, Volume};
 
 use super::boot::testing::Purpose;
-use super::testing::{Folder, bz_image, disk, ext4, gzip, pvh_elf};
+use super::testing::{Folder, Here, bz_image, disk, ext4, gzip, pvh_elf};
 use super::*;
 
 fn ids() -> (ImageId, VolumeId) {
@@ -25,7 +25,7 @@ fn bootable(release: &str) -> Vec<u8> {
 /// A state folder with an image in it, and its disk.
 fn with_image() -> (Folder, Storage, Vec<u8>) {
     let folder = Folder::new();
-    let storage = Storage::open(&folder).unwrap();
+    let storage = Storage::open(&folder, Box::new(Here)).unwrap();
     let bytes = bootable("6.1.0-56-cloud-amd64");
     storage.import_image(ids().0, folder.file("upload", &bytes), &mut |_, _| {}).unwrap();
     (folder, storage, bytes)
@@ -112,8 +112,7 @@ fn only_so_many_kernels_are_kept() {
     for number in 0..20 {
         let scratch = Folder::new();
         let file = scratch.file("kernel", &bz_image(&gzip(&pvh_elf(5000, number)), "6"));
-        let facts = kernel::recognise(&file).unwrap();
-        let ready = kernels.ready(file, &facts).unwrap();
+        let ready = kernels.ready(file, &Here).unwrap();
         assert_eq!(ready.metadata().unwrap().len(), 5000);
     }
     assert_eq!(files::names(&folder).unwrap().len(), 16);
@@ -127,15 +126,14 @@ fn a_kernel_that_does_not_unpack_to_one_is_booted_as_it_is() {
     let image = bz_image(&gzip(&[1; 5000]), "6");
     for _ in 0..2 {
         let file = folder.file("kernel", &image);
-        let facts = kernel::recognise(&file).unwrap();
-        assert_eq!(kernels.ready(file, &facts).unwrap().metadata().unwrap().len(), image.len() as u64);
+        assert_eq!(kernels.ready(file, &Here).unwrap().metadata().unwrap().len(), image.len() as u64);
     }
 }
 
 #[test]
 fn disks_that_cannot_be_imported_leave_nothing_and_say_why() {
     let folder = Folder::new();
-    let storage = Storage::open(&folder).unwrap();
+    let storage = Storage::open(&folder, Box::new(Here)).unwrap();
     let (image, _) = ids();
     let refused = |bytes: &[u8]| {
         let error = storage.import_image(image, folder.file("upload", bytes), &mut |_, _| {}).unwrap_err();
@@ -161,7 +159,7 @@ fn disks_that_cannot_be_imported_leave_nothing_and_say_why() {
 #[test]
 fn a_volume_over_an_image_that_is_not_here_is_not_made() {
     let folder = Folder::new();
-    let storage = Storage::open(&folder).unwrap();
+    let storage = Storage::open(&folder, Box::new(Here)).unwrap();
     let (image, id) = ids();
     let error = storage.create_volume(&Wanted { id, bytes: 1 << 30, base: Some(image) }).unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
@@ -171,7 +169,7 @@ fn a_volume_over_an_image_that_is_not_here_is_not_made() {
 #[test]
 fn what_was_left_half_made_is_cleared_and_not_seen() {
     let folder = Folder::new();
-    let storage = Storage::open(&folder).unwrap();
+    let storage = Storage::open(&folder, Box::new(Here)).unwrap();
     let (image, id) = ids();
     for half in [format!("images/{image}.partial"), format!("volumes/{id}.partial")] {
         fs::create_dir_all(folder.join(&half)).unwrap();
@@ -180,6 +178,6 @@ fn what_was_left_half_made_is_cleared_and_not_seen() {
     assert_eq!(observed(&storage), (vec![], vec![]));
     storage.create_volume(&Wanted { id, bytes: 1 << 30, base: None }).unwrap();
     assert_eq!(observed(&storage), (vec![], vec![id]));
-    Storage::open(&folder).unwrap();
+    Storage::open(&folder, Box::new(Here)).unwrap();
     assert_eq!(files::names(&folder.join("images")).unwrap(), [""; 0]);
 }

@@ -6,7 +6,7 @@
 //!    └ waits for the child, which ends at once
 //! ```
 //!
-//! The program begins as the first process of its own namespace, and so sees no other. It is left one capability,
+//! The program begins as the first process of its own namespace, and so sees no other. A monitor is left one capability,
 //! `CAP_SYS_ADMIN`, to leave the host's other namespaces by, and has to give it back: what a program needs of the host's files to
 //! begin at all (its loader, its libraries) it would not find in a root directory with nothing in it.
 //!
@@ -33,16 +33,27 @@ pub struct Detached<'a> {
     pub name: &'a str,
     /// The whole environment.
     pub environment: &'a [(&'a str, &'a str)],
+    /// Standard input; `/dev/null` where there is none.
+    pub input: Option<&'a OwnedFd>,
     /// Descriptors that the program finds from [`FIRST`] on, in this order.
     pub descriptors: &'a [OwnedFd],
-    /// Standard error; input and output are `/dev/null`.
+    /// Standard error; output is `/dev/null`.
     pub errors: &'a File,
-    /// User and group id; the process has no other groups.
-    pub user: u32,
+    /// As whom it runs.
+    pub who: Who,
     /// The `cgroup.procs` of the group that the process is in before the program begins.
     pub group: &'a File,
     /// The largest file that the process may write, in bytes.
     pub largest_file: u64,
+}
+
+/// As whom a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// This user and group id; the process has no other groups, and of all capabilities the one said above.
+    User(u32),
+    /// Root, until the program gives up what it has by itself ([`super::confine`]): for programs of ours only.
+    RootAtFirst,
 }
 
 /// Why the program does not run.
@@ -104,7 +115,8 @@ impl Detached<'_> {
             .map_err(|errno| failed("make a pipe")(errno.into()))?;
 
         // Standard ones first, then the others: the place in this list is the number in the program.
-        let ours = [null.as_raw_fd(), null.as_raw_fd(), self.errors.as_raw_fd()];
+        let input = self.input.map_or(null.as_raw_fd(), AsRawFd::as_raw_fd);
+        let ours = [input, null.as_raw_fd(), self.errors.as_raw_fd()];
         let mut placed: Vec<RawFd> =
             ours.into_iter().chain(self.descriptors.iter().map(AsRawFd::as_raw_fd)).collect();
         let mut plan = Plan {
@@ -114,7 +126,7 @@ impl Detached<'_> {
             program: self.program.as_raw_fd(),
             group: self.group.as_raw_fd(),
             report: report.as_raw_fd(),
-            user: self.user,
+            who: self.who,
             largest_file: self.largest_file,
         };
         // SAFETY: the child calls only what is safe after a fork of a process with threads: `Plan::child` allocates nothing and
@@ -184,7 +196,7 @@ struct Plan<'a> {
     program: RawFd,
     group: RawFd,
     report: RawFd,
-    user: u32,
+    who: Who,
     largest_file: u64,
 }
 
@@ -211,8 +223,10 @@ impl Plan<'_> {
         self.enter_group();
         self.place_descriptors();
         self.limit();
-        self.give_up_capabilities();
-        self.become_user();
+        if let Who::User(user) = self.who {
+            self.give_up_capabilities();
+            self.become_user(user);
+        }
         // SAFETY: both lists end with a null pointer and what they point to is the caller's frame, copied by fork.
         unsafe {
             libc::syscall(
@@ -293,8 +307,8 @@ impl Plan<'_> {
     }
 
     /// By the system calls themselves: the C library's functions would look for threads to change along.
-    fn become_user(&self) {
-        let user = c_long::from(self.user);
+    fn become_user(&self, user: u32) {
+        let user = c_long::from(user);
         let no_groups = ptr::null::<libc::gid_t>();
         // SAFETY: the list of groups has the length that is said, none; the rest are numbers.
         let become_it = unsafe {

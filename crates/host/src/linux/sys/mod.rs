@@ -2,7 +2,9 @@
 
 pub mod cgroup;
 pub mod command;
+pub mod confine;
 pub mod files;
+pub mod frames;
 pub mod limits;
 pub mod netns;
 pub mod tap;

@@ -8,7 +8,8 @@
 //! 3. the newest `/boot/vmlinuz-VERSION` with its `initrd.img-VERSION`.
 //!
 //! The disk is its guest's, and hostile: it is read through what was opened by others, nothing is mounted, every size has a
-//! limit. [`read`] takes open descriptors alone and gives plain data, so that it can move into a process without rights.
+//! limit. [`read`] takes open descriptors alone and gives plain data: it is done in a process without rights, see
+//! [`super::reader`].
 
 mod entries;
 mod filesystem;
@@ -20,6 +21,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use spec::storage::Architecture;
 use volume::Volume;
 
@@ -86,7 +88,7 @@ impl Disk for Vec<u8> {
 }
 
 /// What was found on a disk, besides the files themselves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// The kernel's command line.
     pub command_line: String,
@@ -119,6 +121,13 @@ pub enum BootError {
     /// The command line cannot be given to a kernel.
     #[error("The command line {0}")]
     CommandLine(&'static str),
+}
+
+impl BootError {
+    /// Whether the same disk will be refused again.
+    pub(super) fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Disk(_) | Self::FileSystem { source: FileError::Keep { .. }, .. })
+    }
 }
 
 /// Where a file system is, by the words that Linux's `root=` takes.
@@ -263,13 +272,18 @@ fn command_line(options: &str, root: &str) -> Result<String, BootError> {
         words.push(&usual_console);
     }
     let line = words.join(" ");
+    check_command_line(&line).map(|()| line)
+}
+
+/// Whether a command line can be given to a kernel.
+pub(super) fn check_command_line(line: &str) -> Result<(), BootError> {
     if line.len() > MOST_COMMAND_LINE {
         return Err(BootError::CommandLine("is longer than a kernel takes"));
     }
     if !line.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return Err(BootError::CommandLine("has characters that are not ASCII text"));
     }
-    Ok(line)
+    Ok(())
 }
 
 #[cfg(test)]
