@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use devices::bus::{Bus, BusDevice};
 use devices::interrupts::{Doorbells, Message, Messages};
+use devices::limits::{Limiter, Limits};
 use devices::memory::{Memory, Piece};
 use devices::pci::{BUS_BYTES, ConfigPorts, HostBridge, Root, slots};
+use devices::virtio::balloon::{Balloon, Reclaim};
 use devices::virtio::block::{Backend, Block};
 use devices::virtio::device::Device;
-use devices::virtio::net::{Link, Net, Offloads};
+use devices::virtio::net::{Link, Net, Offloads, Traffic};
 use devices::virtio::pci::{Function, MEMORY_BYTES};
 use devices::virtio::rng::{Entropy, Rng};
 use vm_memory::{Bytes, GuestAddress};
@@ -83,6 +85,9 @@ impl Link for Host {
     fn send(&self, _: &[Piece<'_>]) -> io::Result<()> {
         Ok(())
     }
+    fn segments_udp(&self) -> bool {
+        true
+    }
     fn set_offloads(&self, _: Offloads) -> io::Result<()> {
         Ok(())
     }
@@ -97,16 +102,27 @@ impl Entropy for Sevens {
     }
 }
 
+impl Reclaim for Sevens {
+    fn reclaim(&mut self, piece: &Piece<'_>) -> io::Result<()> {
+        // A page of the guest's, as the host may leave it.
+        piece.copy_from(&[0_u8; 64]);
+        Ok(())
+    }
+}
+
 /// Memory, and everything that is on the buses.
 fn build() -> Option<(Memory, Bus, Bus)> {
     let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY)]).ok()?;
     let host = Arc::new(Host(EventFd::new(EFD_NONBLOCK).ok()?));
     let mut root = Root::new(WINDOW, ECAM);
     root.insert(slots::HOST_BRIDGE, Arc::new(HostBridge::default())).ok()?;
-    let devices: [(u8, Box<dyn Device>); 3] = [
+    let limiter = Arc::new(Limiter::new(Limits::default()).ok()?);
+    let traffic = Arc::new(Traffic::new(Limits::default()).ok()?);
+    let devices: [(u8, Box<dyn Device>); 4] = [
         (slots::ENTROPY, Box::new(Rng(Sevens))),
-        (slots::disk(0)?, Box::new(Block::new(host.clone(), "vol0123456789abcdef0", false))),
-        (slots::nic(0)?, Box::new(Net::new(host.clone(), [2, 0, 0, 0, 0, 1], 1500))),
+        (slots::disk(0)?, Box::new(Block::new(host.clone(), limiter, "vol0123456789abcdef0", false, 2))),
+        (slots::nic(0)?, Box::new(Net::new(host.clone(), traffic, [2, 0, 0, 0, 0, 1], 1500))),
+        (slots::BALLOON, Box::new(Balloon(Sevens))),
     ];
     for (slot, device) in devices {
         let base = root.place(MEMORY_BYTES).ok()?;
@@ -145,11 +161,12 @@ pub(crate) fn target(bytes: &[u8]) {
 
 /// An address in the configuration space of bus 0, more often than not of a device.
 fn configuration(input: &mut Input<'_>) -> u64 {
-    let slot = match input.byte() % 5 {
+    let slot = match input.byte() % 6 {
         0 => 0,
         1 => 1,
         2 => 4,
         3 => 5,
+        4 => slots::BALLOON,
         _ => input.byte() % 32,
     };
     u64::from(ECAM) + (u64::from(slot) << 15) + u64::from(input.half() % 0x1010)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use spec::ids::*;
-use spec::machine::{Disk, Machine, Nic, Run};
+use spec::machine::{Disk, Limits, Machine, Nic, Run};
 use spec::network::{self, PublicAddress, Route, Rule, Uplink};
 use spec::steps::Resource;
 use spec::storage;
@@ -74,7 +74,10 @@ impl World {
         let mut volumes = self.volumes_of(instance.id);
         volumes.retain(|volume| !volume.doomed);
         volumes.sort_by_key(|volume| volume.attachment.as_ref().is_none_or(|at| at.device != root));
-        volumes.into_iter().map(|volume| Disk { volume: volume.id, read_only: false }).collect()
+        volumes
+            .into_iter()
+            .map(|volume| Disk { volume: volume.id, read_only: false, limits: Limits::default() })
+            .collect()
     }
 
     fn nics(&self, instance: &Instance) -> Vec<Nic> {
@@ -87,6 +90,7 @@ impl World {
             vpc: row.vpc,
             mac: row.mac,
             mtu: MTU,
+            limits: Limits::default(),
         };
         interfaces.into_iter().map(nic).collect()
     }

@@ -4,15 +4,15 @@
 //!          vCPU exits                                   a device's own thread
 //!              │                                                 │
 //!   bus::Bus ──┼── serial, pl011, pvpanic, power                 │
-//!              └── pci::Root ── virtio::pci::Function ─ worker ──┴─ block, net, rng
+//!              └── pci::Root ── virtio::pci::Function ─ worker ──┴─ block, net, rng, balloon
 //!                                      │                             │
-//!                              interrupts::{Messages, Doorbells}   Backend, Link, Entropy
+//!                              interrupts::{Messages, Doorbells}   Backend, Link, Entropy, Reclaim
 //!                                      │                             │
-//!                                (the monitor, with KVM)       (the monitor, with files and TAPs)
+//!                                (the monitor, with KVM)       (the monitor, with files, TAPs, pages)
 //! ```
 //!
 //! Everything a guest writes arrives here: registers of any width at any offset, rings, descriptors,
-//! requests. So this crate holds no `unsafe` at all, does no system call but on event descriptors,
+//! requests. So this crate holds no `unsafe` at all, does no system call but on event and timer descriptors,
 //! and meets the outside only through small traits. What a guest says is bounded before it is used;
 //! nothing it does may panic, block a vCPU, or allocate by a length that it chose.
 
@@ -21,6 +21,7 @@
 pub mod bus;
 pub mod clock;
 pub mod interrupts;
+pub mod limits;
 pub mod memory;
 pub mod pci;
 pub mod pl011;

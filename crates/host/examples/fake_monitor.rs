@@ -151,7 +151,7 @@ fn obey(request: Request, descriptors: Vec<OwnedFd>, shared: &Shared) -> Answer 
     let mut status = shared.status.lock().unwrap();
     let before = status.clone();
     match request {
-        Request::Status | Request::Resize { .. } => {}
+        Request::Status | Request::Resize { .. } | Request::Limit { .. } => {}
         Request::Reboot { count, .. } => {
             status.resets += u64::from(status.reboots < count);
             status.reboots = status.reboots.max(count);
@@ -192,13 +192,23 @@ fn give(device: &Device, left: &mut BTreeMap<String, OwnedFd>, status: &mut Stat
         Device::Disk(disk) => {
             let volume = open(disk, left);
             let bytes = volume.size();
-            status
-                .disks
-                .insert(disk.volume, DiskStatus { port: Some(0), state: DeviceState::Attached, bytes });
+            status.disks.insert(
+                disk.volume,
+                DiskStatus {
+                    port: Some(0),
+                    state: DeviceState::Attached,
+                    bytes,
+                    limits: disk.limits,
+                    failure: None,
+                },
+            );
             Given::Volume(volume)
         }
         Device::Nic(nic) => {
-            status.nics.insert(nic.interface, NicStatus { port: Some(0), state: DeviceState::Attached });
+            status.nics.insert(
+                nic.interface,
+                NicStatus { port: Some(0), state: DeviceState::Attached, limits: nic.limits },
+            );
             Given::Tap(left.remove(&names::tap(nic.interface)).unwrap())
         }
     }

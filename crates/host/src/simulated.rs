@@ -180,10 +180,22 @@ impl State {
         match device {
             Device::Disk(disk) => {
                 let bytes = self.sizes.get(&disk.volume).copied().unwrap_or_default();
-                status.disks.insert(disk.volume, DiskStatus { port, state: DeviceState::Attached, bytes });
+                status.disks.insert(
+                    disk.volume,
+                    DiskStatus {
+                        port,
+                        state: DeviceState::Attached,
+                        bytes,
+                        limits: disk.limits,
+                        failure: None,
+                    },
+                );
             }
             Device::Nic(nic) => {
-                status.nics.insert(nic.interface, NicStatus { port, state: DeviceState::Attached });
+                status.nics.insert(
+                    nic.interface,
+                    NicStatus { port, state: DeviceState::Attached, limits: nic.limits },
+                );
             }
         }
     }
@@ -446,9 +458,10 @@ mod tests {
 
     #[test]
     fn devices_come_to_running_machines_and_go() {
-        use spec::machine::{Disk, Run};
+        use spec::machine::{Disk, Limits, Run};
         let host = host();
-        let disk = |id| Disk { volume: VolumeId::from_random(id), read_only: false };
+        let disk =
+            |id| Disk { volume: VolumeId::from_random(id), read_only: false, limits: Limits::default() };
         let instance = InstanceId::from_random(1);
         let machine = Machine {
             instance,

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InterfaceId, VolumeId};
-use crate::machine::{Device, DeviceId, Run};
+use crate::machine::{Device, DeviceId, Limits, Run};
 
 /// The longest line either side accepts, in bytes, its newline included.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -65,6 +65,13 @@ pub enum Request {
         /// Its new size in bytes.
         bytes: u64,
     },
+    /// From now on a device may do so much. What it has done under its limits so far counts. Over a reset it stays so.
+    Limit {
+        /// Which.
+        device: DeviceId,
+        /// How much.
+        limits: Limits,
+    },
 }
 
 impl Request {
@@ -83,6 +90,7 @@ impl Request {
             Self::Resize { volume, bytes } => {
                 status.disks.get(volume).is_some_and(|disk| disk.bytes >= *bytes)
             }
+            Self::Limit { device, limits } => status.limits_of(*device) == Some(*limits),
         }
     }
 }
@@ -150,6 +158,14 @@ impl Status {
             DeviceId::Nic(interface) => self.nics.get(&interface).map(|nic| nic.state),
         }
     }
+
+    /// How much a device may do; `None` where the machine has no such device.
+    pub fn limits_of(&self, device: DeviceId) -> Option<Limits> {
+        match device {
+            DeviceId::Disk(volume) => self.disks.get(&volume).map(|disk| disk.limits),
+            DeviceId::Nic(interface) => self.nics.get(&interface).map(|nic| nic.limits),
+        }
+    }
 }
 
 /// Whether a device of a machine stays.
@@ -165,7 +181,7 @@ pub enum DeviceState {
 }
 
 /// A disk that a machine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskStatus {
     /// The port it is in; none where it stays until the machine's end.
     pub port: Option<u8>,
@@ -173,6 +189,12 @@ pub struct DiskStatus {
     pub state: DeviceState,
     /// Its size in bytes, as the guest is told.
     pub bytes: u64,
+    /// How much it may do.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The first thing that what stands behind it did not do, and why: the guest got an I/O error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A network interface that a machine has.
@@ -182,6 +204,9 @@ pub struct NicStatus {
     pub port: Option<u8>,
     /// Whether it stays.
     pub state: DeviceState,
+    /// How much may pass in each direction.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// What the VMM writes about its end. A machine that is gone without one was killed.
@@ -224,6 +249,7 @@ impl EndReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Rate;
 
     #[test]
     fn messages_are_one_readable_line() {
@@ -234,22 +260,36 @@ mod tests {
         assert!(serde_json::from_str::<Request>(r#"{"request":"format-disk"}"#).is_err());
         let detach = r#"{"request":"detach","device":{"disk":"vol-0123456789abcdef0"}}"#;
         let volume = "vol-0123456789abcdef0".parse().unwrap();
-        let request = Request::Detach { device: DeviceId::Disk(volume), force: false };
+        let device = DeviceId::Disk(volume);
+        let request = Request::Detach { device, force: false };
         assert_eq!(serde_json::from_str::<Request>(detach).unwrap(), request);
+        let limit = r#"{"request":"limit","device":{"disk":"vol-0123456789abcdef0"},"limits":{"operations":{"per_second":100,"burst":50,"peak":3000}}}"#;
+        let [per_second, peak] = [100, 3000].map(|rate| rate.try_into().unwrap());
+        let operations = Some(Rate { per_second, burst: 50, peak: Some(peak) });
+        let request = Request::Limit { device, limits: Limits { operations, bytes: None } };
+        assert_eq!(serde_json::from_str::<Request>(limit).unwrap(), request);
+        assert!(serde_json::from_str::<Request>(&limit.replace("100", "0")).is_err());
     }
 
     #[test]
     fn a_status_shows_what_was_taken_on() {
         let volume: VolumeId = "vol-0123456789abcdef0".parse().unwrap();
         let id = DeviceId::Disk(volume);
-        let device = Device::Disk(crate::machine::Disk { volume, read_only: false });
+        let device =
+            Device::Disk(crate::machine::Disk { volume, read_only: false, limits: Limits::default() });
         let attach = Request::Attach { device, descriptors: Vec::new() };
         let detach = Request::Detach { device: id, force: false };
         let resize = Request::Resize { volume, bytes: 4096 };
         let mut status = Status::new(Run { incarnation: 1, attempt: 1 }, 0);
         let shown = |status: &Status| [&attach, &detach, &resize].map(|request| request.is_taken_on(status));
         assert_eq!(shown(&status), [false, true, false]);
-        let disk = |state, bytes| DiskStatus { port: Some(0), state, bytes };
+        let disk = |state, bytes| DiskStatus {
+            port: Some(0),
+            state,
+            bytes,
+            limits: Limits::default(),
+            failure: None,
+        };
         status.disks.insert(volume, disk(DeviceState::Attached, 4096));
         assert_eq!(shown(&status), [true, false, true]);
         status.disks.insert(volume, disk(DeviceState::Detaching, 512));
@@ -262,9 +302,15 @@ mod tests {
     fn an_answer_is_a_status_or_a_reason() {
         let mut status = Status::new(Run { incarnation: 1, attempt: 2 }, 3);
         let volume = "vol-0123456789abcdef0".parse().unwrap();
-        status
-            .disks
-            .insert(volume, DiskStatus { port: Some(1), state: DeviceState::Detaching, bytes: 1 << 30 });
+        let rate = Rate { per_second: 3000.try_into().unwrap(), burst: 0, peak: None };
+        let disk = DiskStatus {
+            port: Some(1),
+            state: DeviceState::Detaching,
+            bytes: 1 << 30,
+            limits: Limits { operations: Some(rate), bytes: None },
+            failure: Some("A write failed: No space left on device (os error 28)".into()),
+        };
+        status.disks.insert(volume, disk);
         for answer in [Answer::Refused { refused: "No port is free".into() }, Answer::Status(status)] {
             let line = serde_json::to_string(&answer).unwrap();
             assert_eq!(serde_json::from_str::<Answer>(&line).unwrap(), answer, "{line}");

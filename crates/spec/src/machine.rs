@@ -7,6 +7,7 @@
 //! inherited descriptor is which.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,9 @@ pub struct Disk {
     /// Whether writes are refused.
     #[serde(default)]
     pub read_only: bool,
+    /// How much it may do: requests, each begun 256 KiB of one counting as one, and their bytes.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 impl Disk {
@@ -92,6 +96,35 @@ pub struct Nic {
     pub mac: Mac,
     /// Its largest packet, in bytes.
     pub mtu: u16,
+    /// How much may pass in each direction: packets as its guest hands them over, and their bytes.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// How much a device may do. What is not named is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Of a disk's requests, or of packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<Rate>,
+    /// Of their bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Rate>,
+}
+
+/// So much a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: NonZeroU64,
+    /// How much a device that does less may save up; one begins with all of it.
+    #[serde(default)]
+    pub burst: u64,
+    /// At most so much a second even out of what was saved up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<NonZeroU64>,
 }
 
 /// What a machine can be given and deprived of while it runs.
@@ -273,7 +306,11 @@ mod tests {
 
     #[test]
     fn a_serial_fills_virtio_blks_twenty_bytes() {
-        let disk = Disk { volume: "vol-0123456789abcdef0".parse().unwrap(), read_only: false };
+        let disk = Disk {
+            volume: "vol-0123456789abcdef0".parse().unwrap(),
+            read_only: false,
+            limits: Limits::default(),
+        };
         assert_eq!(disk.serial(), "vol0123456789abcdef0");
     }
 }

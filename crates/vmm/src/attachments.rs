@@ -4,25 +4,27 @@
 //! The list outlives a reset: the machine is built anew with every device where it was, except those that
 //! are leaving.
 
+use std::io;
 use std::sync::Arc;
 
+use devices::limits::{Limiter, Limits, Rate};
 use devices::pci::slots;
-use devices::virtio::block::{Backend, Block};
+use devices::virtio::block::{Backend, Block, Engine};
 use devices::virtio::device;
-use devices::virtio::net::Net;
+use devices::virtio::net::{Net, Traffic};
 use spec::control::{DeviceState, DiskStatus, NicStatus, Status};
 use spec::machine::{Device, DeviceId, Disk, Machine, Nic};
 
-use crate::backend::{Removable, Store, Tap};
+use crate::backend::{Removable, Store, Tap, Uring};
 use crate::exit::say;
 use crate::leaving::Leaving;
 
 /// A device with what stands behind it.
 pub(crate) enum Attached {
     /// A disk.
-    Disk(Disk, Arc<Removable<dyn Store>>),
+    Disk(Disk, Arc<Removable<dyn Store>>, Arc<Limiter>),
     /// A network interface.
-    Nic(Nic, Arc<Removable<Tap>>),
+    Nic(Nic, Arc<Removable<Tap>>, Arc<Traffic>),
 }
 
 /// Where a device sits.
@@ -64,33 +66,66 @@ pub(crate) enum PlaceError {
 }
 
 impl Attached {
+    /// A disk on this store.
+    pub(crate) fn disk(disk: Disk, store: Box<dyn Store>) -> io::Result<Self> {
+        let limiter = Limiter::new(limits_of(&disk.limits))?;
+        Ok(Self::Disk(disk, Arc::new(Removable::new(store)), Arc::new(limiter)))
+    }
+
+    /// A network interface on this TAP.
+    pub(crate) fn nic(nic: Nic, tap: Tap) -> io::Result<Self> {
+        let traffic = Traffic::new(limits_of(&nic.limits))?;
+        Ok(Self::Nic(nic, Arc::new(Removable::new(Box::new(tap))), Arc::new(traffic)))
+    }
+
     pub(crate) fn id(&self) -> DeviceId {
         match self {
-            Self::Disk(disk, _) => DeviceId::Disk(disk.volume),
-            Self::Nic(nic, _) => DeviceId::Nic(nic.interface),
+            Self::Disk(disk, ..) => DeviceId::Disk(disk.volume),
+            Self::Nic(nic, ..) => DeviceId::Nic(nic.interface),
         }
     }
 
-    /// The device as its driver sees it.
-    pub(crate) fn make(&self) -> Box<dyn device::Device> {
+    /// The device as its driver sees it, in a machine with so many vCPUs.
+    pub(crate) fn make(&self, vcpus: u8) -> Box<dyn device::Device> {
         match self {
-            Self::Disk(disk, store) => Box::new(Block::new(store.clone(), &disk.serial(), disk.read_only)),
-            Self::Nic(nic, tap) => Box::new(Net::new(tap.clone(), nic.mac.0, nic.mtu)),
+            Self::Disk(disk, store, limiter) => {
+                let (serial, queues) = (disk.serial(), u16::from(vcpus));
+                let engine = Uring::new(store.clone()).ok().map(|uring| Box::new(uring) as Box<dyn Engine>);
+                let block = Block::new(store.clone(), limiter.clone(), &serial, disk.read_only, queues);
+                Box::new(block.with_engine(engine))
+            }
+            Self::Nic(nic, tap, traffic) => {
+                Box::new(Net::new(tap.clone(), traffic.clone(), nic.mac.0, nic.mtu))
+            }
+        }
+    }
+
+    /// From now on it may do so much.
+    pub(crate) fn limit(&mut self, limits: spec::machine::Limits) {
+        match self {
+            Self::Disk(disk, _, limiter) => {
+                disk.limits = limits;
+                limiter.change(limits_of(&limits));
+            }
+            Self::Nic(nic, _, traffic) => {
+                nic.limits = limits;
+                traffic.change(limits_of(&limits));
+            }
         }
     }
 
     /// Whether what stood behind it is closed.
     pub(crate) fn is_closed(&self) -> bool {
         match self {
-            Self::Disk(_, store) => store.is_closed(),
-            Self::Nic(_, tap) => tap.is_closed(),
+            Self::Disk(_, store, _) => store.is_closed(),
+            Self::Nic(_, tap, _) => tap.is_closed(),
         }
     }
 
     /// What closes what stands behind it. It waits for what is under way there, so it may take its time.
     pub(crate) fn closing(&self) -> Box<dyn FnOnce() + Send> {
         match self {
-            Self::Disk(disk, store) => {
+            Self::Disk(disk, store, _) => {
                 let (volume, store) = (disk.volume, store.clone());
                 Box::new(move || {
                     if let Err(error) = store.close() {
@@ -98,7 +133,7 @@ impl Attached {
                     }
                 })
             }
-            Self::Nic(_, tap) => {
+            Self::Nic(_, tap, _) => {
                 let tap = tap.clone();
                 Box::new(move || tap.close())
             }
@@ -154,18 +189,26 @@ impl Attachments {
                 Place::Slot(_) => None,
             };
             match what {
-                Attached::Disk(disk, store) => {
-                    let bytes = store.size();
-                    status.disks.insert(disk.volume, DiskStatus { port, state, bytes });
+                Attached::Disk(Disk { volume, limits, .. }, store, _) => {
+                    let (bytes, failure, limits) = (store.size(), store.failure(), *limits);
+                    status.disks.insert(*volume, DiskStatus { port, state, bytes, limits, failure });
                 }
-                Attached::Nic(nic, _) => {
-                    status.nics.insert(nic.interface, NicStatus { port, state });
+                Attached::Nic(nic, ..) => {
+                    let limits = nic.limits;
+                    status.nics.insert(nic.interface, NicStatus { port, state, limits });
                 }
             }
         }
         let taken = u8::try_from(self.taken().len()).unwrap_or(u8::MAX);
         status.free_ports = self.ports.saturating_sub(taken);
     }
+}
+
+/// Limits as the devices know them.
+fn limits_of(limits: &spec::machine::Limits) -> Limits {
+    let rate =
+        |rate: spec::machine::Rate| Rate { per_second: rate.per_second, burst: rate.burst, peak: rate.peak };
+    Limits { operations: limits.operations.map(rate), bytes: limits.bytes.map(rate) }
 }
 
 /// The free port that suits a device: for a disk the first one, for an interface the one that its index
@@ -222,7 +265,11 @@ mod tests {
     use super::*;
 
     fn disk(number: u64) -> Disk {
-        Disk { volume: VolumeId::from_random(number), read_only: false }
+        Disk {
+            volume: VolumeId::from_random(number),
+            read_only: false,
+            limits: spec::machine::Limits::default(),
+        }
     }
 
     fn nic(index: u8) -> Nic {
@@ -232,6 +279,7 @@ mod tests {
             vpc: VpcId::from_random(1),
             mac: Mac::from_random(index.into()),
             mtu: 1500,
+            limits: spec::machine::Limits::default(),
         }
     }
 

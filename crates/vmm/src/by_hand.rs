@@ -7,15 +7,14 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use kvm_ioctls::Kvm;
 use spec::ids::{InstanceId, InterfaceId, VolumeId, VpcId};
-use spec::machine::{Device, Disk, Mac, Machine, Nic, Run};
+use spec::machine::{Device, Disk, Limits, Mac, Machine, Nic, Run};
 
 use crate::arch;
 use crate::attachments::{Attached, Attachments, PlaceError};
-use crate::backend::{DiskFile, DiskFileError, Removable, Tap, TapError};
+use crate::backend::{DiskFile, DiskFileError, Tap, TapError};
 use crate::escape::Escape;
 use crate::launch::{Held, LaunchError, Outside, check};
 
@@ -36,6 +35,7 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
   --tap NAME:MAC    a network interface on this TAP (repeatable)
   --ports N         PCIe root ports, for devices that come and go (default: 0)
   --entropy         a source of randomness, as every launched machine has
+  --balloon         a way to give unused memory back, likewise
   --instance ID     whose machine it says that it is
   --control PATH    listen there for control connections
   --escape WAY[,unfiltered]
@@ -46,9 +46,9 @@ CUMULET_LOG=debug prints how long each phase of the start took.
 ";
 
 /// All of them.
-const OPTIONS: [&str; 12] = [
-    "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "entropy", "instance",
-    "control", "escape",
+const OPTIONS: [&str; 13] = [
+    "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "entropy", "balloon",
+    "instance", "control", "escape",
 ];
 
 /// What was typed.
@@ -63,6 +63,7 @@ pub(crate) struct Arguments {
     taps: Vec<(String, Mac)>,
     ports: u8,
     entropy: bool,
+    balloon: bool,
     instance: Option<InstanceId>,
     control: Option<PathBuf>,
     pub(crate) escape: Option<Escape>,
@@ -102,8 +103,13 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
         let Some(name) = option.strip_prefix("--").filter(|name| OPTIONS.contains(name)) else {
             return Err(ByHandError::Option(option));
         };
-        if name == "entropy" {
-            parsed.entropy = true;
+        let flag = match name {
+            "entropy" => Some(&mut parsed.entropy),
+            "balloon" => Some(&mut parsed.balloon),
+            _ => None,
+        };
+        if let Some(flag) = flag {
+            *flag = true;
             continue;
         }
         let value = arguments.next().ok_or_else(|| ByHandError::Value(option.clone()))?;
@@ -151,6 +157,7 @@ pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError>
         initrd: arguments.initrd.as_deref().map(open_file).transpose()?,
         attachments,
         entropy: arguments.entropy,
+        balloon: arguments.balloon,
         _lock: None,
         command_line: arguments.command_line.unwrap_or_else(|| format!("console={}", arch::CONSOLE)),
     };
@@ -164,13 +171,13 @@ fn open_disk(disk: &Disk, typed: Option<&(PathBuf, bool)>) -> Result<Attached, B
     let file = File::options().read(true).write(!disk.read_only).open(&path);
     let file = file.map_err(|error| ByHandError::Open(path.clone(), error))?;
     let store = DiskFile::new(file).map_err(|error| ByHandError::Disk(path, error))?;
-    Ok(Attached::Disk(disk.clone(), Arc::new(Removable::new(Box::new(store)))))
+    Ok(Attached::disk(disk.clone(), Box::new(store)).map_err(LaunchError::Limits)?)
 }
 
 fn open_tap(nic: &Nic, typed: Option<&(String, Mac)>) -> Result<Attached, ByHandError> {
     let name = typed.map(|(name, _)| name.clone()).unwrap_or_default();
     let tap = Tap::open(&name).map_err(|error| ByHandError::Tap(name, error))?;
-    Ok(Attached::Nic(nic.clone(), Arc::new(Removable::new(Box::new(tap)))))
+    Ok(Attached::nic(nic.clone(), tap).map_err(LaunchError::Limits)?)
 }
 
 fn open_file(path: &Path) -> Result<File, ByHandError> {
@@ -182,6 +189,7 @@ fn describe(arguments: &Arguments) -> Machine {
     let disk = |(number, (_, read_only)): (u64, &(PathBuf, bool))| Disk {
         volume: VolumeId::from_random(number),
         read_only: *read_only,
+        limits: Limits::default(),
     };
     let nic = |(number, (_, mac)): (u64, &(String, Mac))| Nic {
         interface: InterfaceId::from_random(number),
@@ -190,6 +198,7 @@ fn describe(arguments: &Arguments) -> Machine {
         vpc: VpcId::from_random(1),
         mac: *mac,
         mtu: 1500,
+        limits: Limits::default(),
     };
     Machine {
         instance: arguments.instance.unwrap_or_else(|| InstanceId::from_random(1)),

@@ -148,7 +148,7 @@ mod tests {
     use std::io::{BufRead, BufReader, Read};
     use std::time::Instant;
 
-    use spec::machine::{Device, Disk, Run, descriptors as names};
+    use spec::machine::{Device, Disk, Limits, Run, descriptors as names};
     use vmm_sys_util::sock_ctrl_msg::ScmSocket;
     use vmm_sys_util::tempdir::TempDir;
 
@@ -203,7 +203,7 @@ mod tests {
         let volume = "vol-0123456789abcdef0".parse().unwrap();
         let attach = |parts: &[&str]| {
             let descriptors = parts.iter().map(|part| names::volume(volume, part)).collect();
-            let device = Device::Disk(Disk { volume, read_only: true });
+            let device = Device::Disk(Disk { volume, read_only: true, limits: Limits::default() });
             serde_json::to_string(&Request::Attach { device, descriptors }).unwrap() + "\n"
         };
         let mut contents = Vec::new();

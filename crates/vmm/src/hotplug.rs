@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use spec::machine::{Device, DeviceId};
+use spec::machine::{Device, DeviceId, Limits};
 
 use crate::attachments::{Attached, Attachment, Attachments, Place};
 use crate::descriptors::Descriptors;
@@ -33,6 +33,8 @@ pub(crate) enum HotplugError {
     Stays(DeviceId),
     #[error("The machine has no disk {0}")]
     NoDisk(DeviceId),
+    #[error("The machine has no device {0}")]
+    NoDevice(DeviceId),
     #[error("Cannot make the disk {0} larger")]
     Grow(DeviceId, #[source] io::Error),
     #[error("Cannot open what stands behind the device {0}")]
@@ -87,7 +89,8 @@ pub(crate) fn resize(
     bytes: u64,
 ) -> Result<(), HotplugError> {
     use devices::virtio::block::Backend as _;
-    let Some(Attachment { what: Attached::Disk(_, store), leaving: None, .. }) = attachments.find(id) else {
+    let Some(Attachment { what: Attached::Disk(_, store, _), leaving: None, .. }) = attachments.find(id)
+    else {
         return Err(HotplugError::NoDisk(id));
     };
     let before = store.size();
@@ -95,6 +98,12 @@ pub(crate) fn resize(
     if store.size() != before {
         pci.resized(id, store.size());
     }
+    Ok(())
+}
+
+/// Changes how much a device may do.
+pub(crate) fn limit(attachments: &mut Attachments, id: DeviceId, limits: Limits) -> Result<(), HotplugError> {
+    attachments.find(id).ok_or(HotplugError::NoDevice(id))?.what.limit(limits);
     Ok(())
 }
 

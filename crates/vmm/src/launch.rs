@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
 
 use kvm_ioctls::Kvm;
 use spec::control::EndReason;
@@ -18,7 +17,7 @@ use volume::{Access, Parts, Volume};
 
 use crate::arch;
 use crate::attachments::{Attached, Attachments, PlaceError};
-use crate::backend::{Removable, Tap, TapError, VolumeDisk};
+use crate::backend::{Tap, TapError, VolumeDisk};
 use crate::descriptors::{Descriptors, InheritError, take_kvm};
 use crate::sandbox::LockError;
 
@@ -40,6 +39,8 @@ pub(crate) struct Held {
     pub(crate) attachments: Attachments,
     /// Whether it has a source of randomness.
     pub(crate) entropy: bool,
+    /// Whether it can give memory back that it does not use.
+    pub(crate) balloon: bool,
     /// Locked by the launcher; whoever finds it locked knows that we live. Only held, until the process ends.
     pub(crate) _lock: Option<OwnedFd>,
 }
@@ -74,6 +75,8 @@ pub(crate) enum LaunchError {
     Volume(VolumeId, #[source] volume::OpenError),
     #[error("Cannot use the TAP of the network interface {0}")]
     Tap(InterfaceId, #[source] TapError),
+    #[error("Cannot make a device's timers")]
+    Limits(#[source] std::io::Error),
     #[error("Cannot open KVM, the kernel's virtualization")]
     Kvm(#[source] kvm_ioctls::Error),
     #[error("What was given as KVM is something else, or speaks version {0} instead of {KVM_API}")]
@@ -113,7 +116,17 @@ pub(crate) fn inherit(
     let (kernel, initrd) = (left.take(names::KERNEL)?, left.find(names::INITRD));
     let Launch { machine, command_line } = launch;
     Ok((
-        Held { machine, command_line, kvm, kernel, initrd, attachments, entropy: true, _lock: Some(lock) },
+        Held {
+            machine,
+            command_line,
+            kvm,
+            kernel,
+            initrd,
+            attachments,
+            entropy: true,
+            balloon: true,
+            _lock: Some(lock),
+        },
         outside,
     ))
 }
@@ -122,12 +135,13 @@ pub(crate) fn inherit(
 pub(crate) fn open_device(given: &mut Descriptors, device: &Device) -> Result<Attached, LaunchError> {
     match device {
         Device::Disk(disk) => {
-            Ok(Attached::Disk(disk.clone(), Arc::new(Removable::new(Box::new(open_volume(given, disk)?)))))
+            let store = Box::new(open_volume(given, disk)?);
+            Attached::disk(disk.clone(), store).map_err(LaunchError::Limits)
         }
         Device::Nic(nic) => {
             let file = given.take(&names::tap(nic.interface))?;
             let tap = Tap::new(file).map_err(|error| LaunchError::Tap(nic.interface, error))?;
-            Ok(Attached::Nic(nic.clone(), Arc::new(Removable::new(Box::new(tap)))))
+            Attached::nic(nic.clone(), tap).map_err(LaunchError::Limits)
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use devices::bus::BadRange;
 use devices::memory::Memory;
 use devices::pci::{self, BUS_BYTES, HostBridge, NoRoom, Port, Root, SlotTaken, slots};
+use devices::virtio::balloon::Balloon;
 use devices::virtio::block;
 use devices::virtio::device::Device;
 use devices::virtio::pci::{Function, MEMORY_BYTES};
@@ -20,7 +21,7 @@ use spec::machine::DeviceId;
 use crate::arch;
 use crate::arch::memory_map::{ECAM, PCI_WINDOW};
 use crate::attachments::{Attached, Attachments, Place};
-use crate::backend::KernelEntropy;
+use crate::backend::{DropPages, KernelEntropy};
 use crate::events::{Event, Events};
 use crate::interrupts::Kvm;
 use crate::launch::Held;
@@ -31,6 +32,8 @@ use crate::vcpu::Buses;
 pub(crate) struct Pci {
     kvm: Arc<Kvm>,
     memory: Memory,
+    /// Devices with many queues have one for each.
+    vcpus: u8,
     ports: Vec<Arc<Port>>,
     /// Disks and network interfaces, wherever they sit.
     functions: BTreeMap<DeviceId, Arc<Function>>,
@@ -61,17 +64,23 @@ impl Pci {
         events: &Arc<Events>,
     ) -> Result<Self, PciError> {
         let kvm = Arc::new(Kvm(vm.clone()));
-        let mut pci = Self { kvm, memory: memory.clone(), ports: Vec::new(), functions: BTreeMap::new() };
+        let (memory, vcpus) = (memory.clone(), held.machine.vcpus);
+        let (ports, functions) = (Vec::new(), BTreeMap::new());
+        let mut pci = Self { kvm, memory, vcpus, ports, functions };
         let mut root = Root::new(PCI_WINDOW, ECAM);
         root.insert(slots::HOST_BRIDGE, Arc::new(HostBridge::default()))?;
         if held.entropy {
             pci.add(&mut root, slots::ENTROPY, Box::new(Rng(KernelEntropy)), "of entropy".to_owned())?;
         }
+        if held.balloon {
+            let balloon = Box::new(Balloon(DropPages::new()));
+            pci.add(&mut root, slots::BALLOON, balloon, "the balloon".to_owned())?;
+        }
         let attachments = &held.attachments;
         for attachment in &attachments.all {
             if let Place::Slot(slot) = attachment.place {
                 let id = attachment.what.id();
-                let function = pci.add(&mut root, slot, attachment.what.make(), id.to_string())?;
+                let function = pci.add(&mut root, slot, attachment.what.make(vcpus), id.to_string())?;
                 pci.functions.insert(id, function);
             }
         }
@@ -127,7 +136,8 @@ impl Pci {
 
     fn start_card(&mut self, what: &Attached, bus: u8, base: u32) -> Result<Arc<Function>, PciError> {
         let id = what.id();
-        let function = self.start(what.make(), id.to_string(), Root::requester_behind(bus), base)?;
+        let function =
+            self.start(what.make(self.vcpus), id.to_string(), Root::requester_behind(bus), base)?;
         self.functions.insert(id, function.clone());
         Ok(function)
     }
@@ -170,7 +180,7 @@ impl Pci {
     /// A disk has another size now: its driver is told.
     pub(crate) fn resized(&self, id: DeviceId, bytes: u64) {
         if let Some(function) = self.functions.get(&id) {
-            function.change_config(block::config(bytes));
+            function.change_config(0, &block::capacity(bytes));
         }
     }
 }

@@ -152,6 +152,7 @@ fn ask_of_devices(
         Request::Resize { volume, bytes } => {
             hotplug::resize(pci, attachments, DeviceId::Disk(*volume), *bytes)
         }
+        Request::Limit { device, limits } => hotplug::limit(attachments, *device, *limits),
         Request::Status | Request::PowerOff | Request::Reboot { .. } => Ok(()),
     }
 }

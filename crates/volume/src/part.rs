@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -30,6 +31,10 @@ pub(crate) trait Part: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Bytes in the file.
     fn bytes(&self) -> io::Result<u64>;
+    /// The open file, if it is one.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 impl Part for File {
@@ -60,6 +65,10 @@ impl Part for File {
 
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -143,6 +144,18 @@ impl Volume {
             false => (Place::Nowhere, run_bytes),
         };
         Piece { place, range: range.start..end }
+    }
+
+    /// The file in which all of `range` lies now, at the same offset as in the volume, for who reads it himself. `None` where
+    /// it lies in several files or in none.
+    pub fn file_of(&self, range: Range<u64>) -> Option<BorrowedFd<'_>> {
+        let inside = range.start < range.end && range.end <= self.size();
+        let piece = self.locate(range.clone()).next().filter(|piece| inside && piece.range == range)?;
+        match piece.place {
+            Place::Data => self.data.descriptor(),
+            Place::Base => self.base.as_ref()?.descriptor(),
+            Place::Nowhere => None,
+        }
     }
 
     /// Fills `buffer` from `offset` on.

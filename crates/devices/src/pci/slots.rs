@@ -8,7 +8,8 @@
 //! ```text
 //! 0x00        host bridge
 //! 0x01        entropy
-//! 0x02–0x03   kept for balloon and vsock
+//! 0x02        balloon
+//! 0x03        kept for vsock
 //! 0x04        disk 0, the root disk
 //! 0x05        NIC 0
 //! 0x06–0x07   kept
@@ -26,6 +27,8 @@ pub const COUNT: u8 = 32;
 pub const HOST_BRIDGE: u8 = 0x00;
 /// The entropy device.
 pub const ENTROPY: u8 = 0x01;
+/// The balloon.
+pub const BALLOON: u8 = 0x02;
 
 /// Root ports that a machine may have.
 pub const PORTS: u8 = 8;
@@ -75,11 +78,11 @@ mod tests {
 
     #[test]
     fn nobody_shares_a_slot() {
-        let mut taken: Vec<u8> = vec![HOST_BRIDGE, ENTROPY];
+        let mut taken: Vec<u8> = vec![HOST_BRIDGE, ENTROPY, BALLOON];
         taken.extend((0..DISKS).filter_map(disk));
         taken.extend((0..NICS).filter_map(nic));
         taken.extend((0..PORTS).filter_map(port));
-        let count = 2 + DISKS + NICS + usize::from(PORTS);
+        let count = 3 + DISKS + NICS + usize::from(PORTS);
         assert_eq!(taken.len(), count);
         assert!(taken.iter().all(|slot| *slot < COUNT));
         taken.sort_unstable();

@@ -43,7 +43,7 @@ pub trait Device: Send + 'static {
     /// The feature bits of this kind that it offers; those of rings and transport are not its affair.
     fn features(&self) -> u64;
     /// The greatest size of each of its queues, powers of two.
-    fn queue_sizes(&self) -> &'static [u16];
+    fn queue_sizes(&self) -> Vec<u16>;
     /// Its configuration, as the driver reads it.
     fn config(&self) -> Vec<u8>;
     /// Works until told to stop, or the driver breaks a rule.
@@ -213,8 +213,8 @@ mod tests {
         fn features(&self) -> u64 {
             0
         }
-        fn queue_sizes(&self) -> &'static [u16] {
-            &[]
+        fn queue_sizes(&self) -> Vec<u16> {
+            Vec::new()
         }
         fn config(&self) -> Vec<u8> {
             Vec::new()

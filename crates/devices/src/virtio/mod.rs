@@ -4,11 +4,12 @@
 //! device.rs   what a kind of device must answer, and the thread on which it works
 //! queue.rs    one ring, and a request taken off it
 //! pci/        the transport: how a driver finds a device, negotiates, starts and resets it
-//! block/ net/ rng.rs    the devices
+//! block/ net/ rng.rs balloon.rs    the devices
 //! ```
 //!
 //! Specification: OASIS, *Virtual I/O Device (VIRTIO) Version 1.2*.
 
+pub mod balloon;
 pub mod block;
 pub mod device;
 pub mod net;

@@ -15,7 +15,7 @@ pub trait Entropy: Send + 'static {
 
 /// One request gets at most so many bytes; a driver may be given fewer than it asked for.
 const MOST: usize = 4096;
-const QUEUES: &[u16] = &[64];
+const QUEUE_SIZE: u16 = 64;
 
 /// The device.
 pub struct Rng<E>(pub E);
@@ -46,8 +46,8 @@ impl<E: Entropy> Device for Rng<E> {
         0
     }
 
-    fn queue_sizes(&self) -> &'static [u16] {
-        QUEUES
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![QUEUE_SIZE]
     }
 
     fn config(&self) -> Vec<u8> {

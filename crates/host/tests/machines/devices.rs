@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use host::{Error, ErrorKind};
 use spec::control::{DeviceState, Status};
 use spec::ids::{InterfaceId, VolumeId, VpcId};
-use spec::machine::{Device, DeviceId, Disk, Mac, Nic};
+use spec::machine::{Device, DeviceId, Disk, Limits, Mac, Nic};
 use spec::observed::MachineState;
 use spec::storage::Volume;
 use volume::Access;
@@ -24,7 +24,7 @@ fn volume(world: &World, number: u64, bytes: u64) -> VolumeId {
 
 fn attach(world: &World, volume: VolumeId) -> Result<(), Error> {
     let no_tap = |_: &Nic| -> Result<OwnedFd, Error> { unreachable!("no network interface is wanted") };
-    let device = Device::Disk(Disk { volume, read_only: false });
+    let device = Device::Disk(Disk { volume, read_only: false, limits: Limits::default() });
     world.machines.attach(INSTANCE, &device, &world.storage, &no_tap)
 }
 
@@ -95,6 +95,7 @@ fn an_interface_comes_with_its_tap() {
         vpc: VpcId::from_random(6),
         mac: Mac::from_random(7),
         mtu: 1500,
+        limits: Limits::default(),
     };
     let open_tap = |asked: &Nic| {
         assert_eq!((asked.vpc, asked.interface), (nic.vpc, nic.interface));

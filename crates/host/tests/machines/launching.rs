@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use host::ErrorKind;
 use serde_json::Value;
-use spec::machine::{Disk, Machine};
+use spec::machine::{Disk, Limits, Machine};
 
 use crate::world::{INSTANCE, USER, VOLUME, World, fake_monitor, machine};
 
@@ -130,7 +130,8 @@ fn a_launch_that_fails_says_where_and_leaves_nothing() {
     world.places.program = fake_monitor();
     world.restart();
     assert_eq!(failure(&world, &Machine { user: 0, ..machine(1) }).kind, ErrorKind::Lasting);
-    let elsewhere = Disk { volume: spec::ids::VolumeId::from_random(77), read_only: false };
+    let elsewhere =
+        Disk { volume: spec::ids::VolumeId::from_random(77), read_only: false, limits: Limits::default() };
     let error = failure(&world, &Machine { disks: vec![elsewhere], ..machine(1) });
     assert!(error.chain().contains("Could not open the volume's part \"data\""), "{}", error.chain());
     world.start(&machine(1)).unwrap();

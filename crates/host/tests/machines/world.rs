@@ -13,7 +13,7 @@ use host::linux::machines::{Machines, Places};
 use host::linux::storage::Storage;
 use host::linux::storage::reader::Processes;
 use spec::ids::{ImageId, InstanceId, VolumeId};
-use spec::machine::{Disk, Machine, Nic, Run};
+use spec::machine::{Disk, Limits, Machine, Nic, Run};
 use spec::observed::{MachineState, Observed, Scope};
 use spec::storage::Volume;
 
@@ -135,7 +135,7 @@ pub(crate) fn machine(attempt: u32) -> Machine {
         user: USER,
         vcpus: 1,
         memory_mib: 64,
-        disks: vec![Disk { volume: VOLUME, read_only: false }],
+        disks: vec![Disk { volume: VOLUME, read_only: false, limits: Limits::default() }],
         nics: Vec::new(),
         ports: 2,
         reboots: 0,

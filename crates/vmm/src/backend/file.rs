@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::memory::Piece;
@@ -119,6 +120,10 @@ impl Store for DiskFile {
             self.size.store(bytes, Ordering::Release);
         }
         Ok(())
+    }
+
+    fn file_of(&self, range: Range<u64>) -> Option<BorrowedFd<'_>> {
+        (range.start < range.end && range.end <= self.size()).then(|| self.file.as_fd())
     }
 }
 

@@ -1,15 +1,19 @@
 //! What stands behind a machine's devices: volumes and plain files behind disks, TAPs behind NICs, the
-//! kernel behind entropy.
+//! kernel behind entropy and the balloon.
 
 mod entropy;
 mod file;
 mod pieces;
+mod reclaim;
 mod removable;
 mod tap;
+mod uring;
 mod volume;
 
 pub(crate) use entropy::KernelEntropy;
 pub(crate) use file::{DiskFile, DiskFileError};
+pub(crate) use reclaim::DropPages;
 pub(crate) use removable::{Removable, Store};
 pub(crate) use tap::{Tap, TapError};
+pub(crate) use uring::Uring;
 pub(crate) use volume::VolumeDisk;

@@ -27,6 +27,11 @@ impl<'m> Vectors<'m> {
         (self.vectors.as_ptr(), libc::c_int::try_from(self.vectors.len()).unwrap_or(libc::c_int::MAX))
     }
 
+    /// Only the array: addresses that say nothing of how long they are good.
+    pub(super) fn into_raw(self) -> Vec<libc::iovec> {
+        self.vectors
+    }
+
     /// Bytes in all.
     pub(super) fn len(&self) -> usize {
         self.vectors.iter().map(|vector| vector.iov_len).sum()

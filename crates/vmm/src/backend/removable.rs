@@ -5,9 +5,11 @@
 //! ours, has not let go of the device yet.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::ops::Range;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use devices::memory::Piece;
 use devices::virtio::block::Backend;
@@ -19,17 +21,29 @@ use super::Tap;
 pub(crate) trait Store: Backend {
     /// Makes it larger, to so many bytes; never smaller.
     fn grow(&self, bytes: u64) -> io::Result<()>;
+    /// The file in which all of a range of bytes lies, at the same offset, to be read from. `None` where it lies in
+    /// several.
+    fn file_of(&self, range: Range<u64>) -> Option<BorrowedFd<'_>>;
 }
+
+/// Between two looks at whether nobody holds a backing any more.
+const LAST_HOLDS: Duration = Duration::from_millis(1);
 
 /// A backing, until it is taken away.
 pub(crate) struct Removable<T: ?Sized> {
-    backing: RwLock<Option<Box<T>>>,
+    backing: RwLock<Option<Arc<T>>>,
     closed: AtomicBool,
+    /// The first thing that it did not do, in a sentence.
+    failure: Mutex<Option<String>>,
 }
 
 impl<T: ?Sized> Removable<T> {
     pub(crate) fn new(backing: Box<T>) -> Self {
-        Self { backing: RwLock::new(Some(backing)), closed: AtomicBool::new(false) }
+        Self {
+            backing: RwLock::new(Some(backing.into())),
+            closed: AtomicBool::new(false),
+            failure: Mutex::default(),
+        }
     }
 
     /// Whether it was taken away and is closed: others may have it.
@@ -40,6 +54,10 @@ impl<T: ?Sized> Removable<T> {
     /// Takes it away as soon as nobody is using it, does the last thing with it, and closes it.
     fn close_after<R>(&self, last: impl FnOnce(&T) -> R) -> Option<R> {
         let backing = self.backing.write().unwrap_or_else(PoisonError::into_inner).take()?;
+        // Those who hold it have something under way that ends by itself, and nobody new can get hold of it.
+        while Arc::strong_count(&backing) > 1 {
+            std::thread::sleep(LAST_HOLDS);
+        }
         let result = last(&backing);
         drop(backing);
         self.closed.store(true, Ordering::Release);
@@ -62,6 +80,26 @@ impl Removable<dyn Store> {
     pub(crate) fn grow(&self, bytes: u64) -> io::Result<()> {
         self.with(|store| store.grow(bytes))
     }
+
+    /// The backing, kept from being taken away until this is dropped: for who begins something and does not wait.
+    pub(crate) fn hold(&self) -> Option<Arc<dyn Store>> {
+        self.backing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first thing that it did not do for the guest, which then got an I/O error, and why.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does something for the guest, and remembers why where it fails.
+    fn work(&self, what: &str, call: impl FnOnce(&dyn Store) -> io::Result<()>) -> io::Result<()> {
+        self.with(|store| {
+            call(store).inspect_err(|error| {
+                let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.get_or_insert_with(|| format!("{what} failed: {error}"));
+            })
+        })
+    }
 }
 
 impl Backend for Removable<dyn Store> {
@@ -71,23 +109,23 @@ impl Backend for Removable<dyn Store> {
     }
 
     fn read(&self, offset: u64, into: &[Piece<'_>]) -> io::Result<()> {
-        self.with(|store| store.read(offset, into))
+        self.work("A read", |store| store.read(offset, into))
     }
 
     fn write(&self, offset: u64, from: &[Piece<'_>]) -> io::Result<()> {
-        self.with(|store| store.write(offset, from))
+        self.work("A write", |store| store.write(offset, from))
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.with(|store| store.flush())
+        self.work("A flush", |store| store.flush())
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.with(|store| store.discard(offset, len))
+        self.work("A discard", |store| store.discard(offset, len))
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, release: bool) -> io::Result<()> {
-        self.with(|store| store.write_zeroes(offset, len, release))
+        self.work("Writing zeros", |store| store.write_zeroes(offset, len, release))
     }
 }
 
@@ -109,6 +147,10 @@ impl Link for Removable<Tap> {
 
     fn send(&self, from: &[Piece<'_>]) -> io::Result<()> {
         self.with(|tap| tap.send(from))
+    }
+
+    fn segments_udp(&self) -> bool {
+        self.with(|tap| Ok(tap.segments_udp())).unwrap_or(false)
     }
 
     fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
@@ -144,7 +186,7 @@ mod tests {
             self.go_on.lock().unwrap().recv().map_err(io::Error::other)
         }
         fn discard(&self, _offset: u64, _len: u64) -> io::Result<()> {
-            Ok(())
+            Err(io::Error::other("no room"))
         }
         fn write_zeroes(&self, _offset: u64, _len: u64, _release: bool) -> io::Result<()> {
             Ok(())
@@ -154,6 +196,9 @@ mod tests {
     impl Store for Slow {
         fn grow(&self, _bytes: u64) -> io::Result<()> {
             Ok(())
+        }
+        fn file_of(&self, _range: Range<u64>) -> Option<BorrowedFd<'_>> {
+            None
         }
     }
 
@@ -175,6 +220,19 @@ mod tests {
         closer.join().unwrap().unwrap();
         assert!(store.is_closed());
         assert_eq!(store.read(0, &[]).unwrap_err().kind(), io::ErrorKind::NotConnected);
+        assert_eq!(store.failure(), None);
         assert!(store.close().is_ok());
+    }
+
+    #[test]
+    fn the_first_failure_is_remembered() {
+        let ((begun, begins), (goes, go_on)) = (channel(), channel());
+        let slow = Slow { begun, go_on: std::sync::Mutex::new(go_on) };
+        let store: Removable<dyn Store> = Removable::new(Box::new(slow));
+        assert_eq!(store.failure(), None);
+        assert!(store.discard(0, 512).is_err());
+        drop((begins, goes));
+        assert!(store.flush().is_err());
+        assert_eq!(store.failure().as_deref(), Some("A discard failed: no room"));
     }
 }

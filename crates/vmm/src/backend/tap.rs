@@ -39,7 +39,13 @@ pub(crate) enum TapError {
 }
 
 /// The TAP.
-pub(crate) struct Tap(File);
+pub(crate) struct Tap {
+    file: File,
+    segments_udp: bool,
+}
+
+/// UDP's segmentation, both or none (Linux 6.2).
+const UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
 impl Tap {
     /// Takes an open TAP, and looks whether it is what it must be.
@@ -53,9 +59,10 @@ impl Tap {
         if flags & FLAGS != FLAGS {
             return Err(TapError::Flags(flags));
         }
-        let tap = Self(file);
-        tap.set_up().map_err(TapError::SetUp)?;
-        Ok(tap)
+        set_up(&file).map_err(TapError::SetUp)?;
+        // There is no other way to ask. What is set here is set anew when a driver starts.
+        let segments_udp = set_offloads(&file, libc::TUN_F_CSUM | UDP).is_ok();
+        Ok(Self { file, segments_udp })
     }
 
     /// Opens the TAP of this name, which is made if there is none.
@@ -68,18 +75,23 @@ impl Tap {
             .map_err(|error| TapError::Attach(name.to_owned(), error))?;
         Self::new(file)
     }
+}
 
-    fn set_up(&self) -> io::Result<()> {
-        let fd = self.0.as_raw_fd();
-        let header = libc::c_int::try_from(HEADER).unwrap_or_default();
-        // SAFETY: the kernel reads one number, ours.
-        check(unsafe { libc::ioctl(fd, libc::TUNSETVNETHDRSZ, &raw const header) })?;
-        // SAFETY: only numbers are passed.
-        let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
-        // SAFETY: only numbers are passed.
-        check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
-        Ok(())
-    }
+fn set_up(file: &File) -> io::Result<()> {
+    let fd = file.as_raw_fd();
+    let header = libc::c_int::try_from(HEADER).unwrap_or_default();
+    // SAFETY: the kernel reads one number, ours.
+    check(unsafe { libc::ioctl(fd, libc::TUNSETVNETHDRSZ, &raw const header) })?;
+    // SAFETY: only numbers are passed.
+    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    // SAFETY: only numbers are passed.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    Ok(())
+}
+
+fn set_offloads(file: &File, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: only numbers are passed.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) }).map(drop)
 }
 
 fn empty_request() -> libc::ifreq {
@@ -107,7 +119,7 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 
 impl Link for Tap {
     fn event(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.file.as_raw_fd()
     }
 
     fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize> {
@@ -115,7 +127,7 @@ impl Link for Tap {
         let (pointer, count) = vectors.as_raw();
         // SAFETY: the vectors name mapped guest memory, for as long as `into` is borrowed; the kernel may
         // write all of it.
-        let count = unsafe { libc::readv(self.0.as_raw_fd(), pointer, count) };
+        let count = unsafe { libc::readv(self.file.as_raw_fd(), pointer, count) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 
@@ -124,23 +136,23 @@ impl Link for Tap {
         let (pointer, count) = vectors.as_raw();
         // SAFETY: the vectors name mapped guest memory, for as long as `from` is borrowed; the kernel
         // only reads it.
-        let count = unsafe { libc::writev(self.0.as_raw_fd(), pointer, count) };
+        let count = unsafe { libc::writev(self.file.as_raw_fd(), pointer, count) };
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn segments_udp(&self) -> bool {
+        self.segments_udp
     }
 
     fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
         let flag = |on: bool, flag| if on { flag } else { 0 };
-        // The kernel takes segmentation only together with checksums.
-        let flags = flag(offloads.checksum, libc::TUN_F_CSUM)
-            | flag(offloads.checksum && offloads.tcp4, libc::TUN_F_TSO4)
-            | flag(offloads.checksum && offloads.tcp6, libc::TUN_F_TSO6)
-            | flag(
-                offloads.checksum && offloads.ecn && (offloads.tcp4 || offloads.tcp6),
-                libc::TUN_F_TSO_ECN,
-            );
-        // SAFETY: only numbers are passed.
-        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) })
-            .map(drop)
+        // The kernel takes segmentation only together with checksums, and UDP's for both or none.
+        let mut flags = flag(offloads.tcp4, libc::TUN_F_TSO4)
+            | flag(offloads.tcp6, libc::TUN_F_TSO6)
+            | flag(offloads.ecn && (offloads.tcp4 || offloads.tcp6), libc::TUN_F_TSO_ECN)
+            | flag(self.segments_udp && offloads.udp4 && offloads.udp6, UDP);
+        flags = flag(offloads.checksum, libc::TUN_F_CSUM | flags);
+        set_offloads(&self.file, flags)
     }
 }
 

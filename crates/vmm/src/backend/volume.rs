@@ -1,6 +1,8 @@
 //! A volume as a disk.
 
 use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
 
 use devices::memory::Piece;
 use devices::virtio::block::Backend;
@@ -42,5 +44,9 @@ impl Backend for VolumeDisk {
 impl Store for VolumeDisk {
     fn grow(&self, bytes: u64) -> io::Result<()> {
         self.0.grow(bytes)
+    }
+
+    fn file_of(&self, range: Range<u64>) -> Option<BorrowedFd<'_>> {
+        self.0.file_of(range)
     }
 }

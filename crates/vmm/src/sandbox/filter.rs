@@ -84,11 +84,13 @@ const DEVICE: &[libc::c_long] = &[
     libc::SYS_fstat,
     libc::SYS_fsync,
     libc::SYS_ftruncate,
+    libc::SYS_io_uring_enter, // into a ring that can only read; see `crate::backend::Uring`
     libc::SYS_lseek,
     libc::SYS_pread64,
     libc::SYS_preadv,
     libc::SYS_pwritev,
     libc::SYS_readv,
+    libc::SYS_timerfd_settime,
     libc::SYS_writev,
 ];
 
@@ -99,6 +101,8 @@ const SUPERVISOR: &[libc::c_long] = &[
     libc::SYS_dup,
     libc::SYS_eventfd2,
     libc::SYS_getsockopt,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
     libc::SYS_ppoll,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
@@ -109,6 +113,7 @@ const SUPERVISOR: &[libc::c_long] = &[
     libc::SYS_sendto,
     libc::SYS_set_robust_list,
     libc::SYS_shutdown,
+    libc::SYS_timerfd_create,
 ];
 
 /// ioctls (second argument): linux/kvm.h, linux/if_tun.h, asm-generic/ioctls.h.
@@ -245,7 +250,7 @@ impl Device for Confined {
         self.device.features()
     }
 
-    fn queue_sizes(&self) -> &'static [u16] {
+    fn queue_sizes(&self) -> Vec<u16> {
         self.device.queue_sizes()
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use spec::control::{Answer, DiskStatus, Request, Status};
 use spec::ids::{InterfaceId, VolumeId, VpcId};
-use spec::machine::{Device, DeviceId, Disk, Mac, Nic, descriptors as names};
+use spec::machine::{Device, DeviceId, Disk, Limits, Mac, Nic, Rate, descriptors as names};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use vmm_sys_util::tempdir::TempDir;
 use volume::{Access, OpenError, Parts};
@@ -111,7 +111,7 @@ impl Guest {
 
     /// The guest's disk with this serial, `vdb`, if there is one.
     pub(crate) fn find_disk(&mut self, volume: VolumeId) -> Option<String> {
-        let serial = Disk { volume, read_only: false }.serial();
+        let serial = Disk { volume, read_only: false, limits: Limits::default() }.serial();
         let (found, _) = self.try_run(&format!("grep -l {serial} /sys/block/vd*/serial"));
         Some(found.trim().strip_prefix("/sys/block/")?.strip_suffix("/serial")?.to_owned())
     }
@@ -177,7 +177,7 @@ impl Guest {
     /// Gives the guest a volume; the status of the new disk.
     pub(crate) fn attach(&mut self, volume: &TestVolume) -> DiskStatus {
         match self.ask_with(&volume.request(), &volume.open()) {
-            Answer::Status(status) => status.disks[&volume.id],
+            Answer::Status(status) => status.disks[&volume.id].clone(),
             Answer::Refused { refused } => panic!("{refused}"),
         }
     }
@@ -205,9 +205,20 @@ impl Guest {
         fs::read_dir(format!("/proc/{}/fd", self.monitor.id())).unwrap().count()
     }
 
-    /// The monitor's threads.
+    /// The monitor's threads, without those that the kernel made for its rings and keeps for a while.
     pub(crate) fn threads(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/task", self.monitor.id())).unwrap().count()
+        let threads = fs::read_dir(format!("/proc/{}/task", self.monitor.id())).unwrap();
+        let names = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+        names.filter(|name| !name.starts_with("iou-")).count()
+    }
+
+    /// Says how many operations a second a device may do from now on.
+    pub(crate) fn limit(&mut self, device: DeviceId, per_second: Option<u64>) {
+        let rate = |rate: u64| Rate { per_second: rate.try_into().unwrap(), burst: 0, peak: None };
+        let limits = Limits { operations: per_second.map(rate), bytes: None };
+        let request = Request::Limit { device, limits };
+        let answer = self.ask(&request);
+        assert!(matches!(&answer, Answer::Status(status) if request.is_taken_on(status)), "{answer:?}");
     }
 }
 
@@ -246,7 +257,10 @@ impl TestVolume {
     /// The request that goes with what [`Self::open`] gives.
     pub(crate) fn request(&self) -> Request {
         let descriptors = ["data", "map"].map(|part| names::volume(self.id, part)).to_vec();
-        Request::Attach { device: Device::Disk(Disk { volume: self.id, read_only: false }), descriptors }
+        Request::Attach {
+            device: Device::Disk(Disk { volume: self.id, read_only: false, limits: Limits::default() }),
+            descriptors,
+        }
     }
 
     pub(crate) fn is_locked(&self) -> bool {
@@ -266,6 +280,7 @@ pub(crate) fn nic(index: u8) -> Nic {
         vpc: VpcId::from_random(1),
         mac: Mac::from_random(index.into()),
         mtu: 1500,
+        limits: Limits::default(),
     }
 }
 

@@ -26,6 +26,19 @@ fn a_disk_comes_is_used_and_goes_and_what_was_written_stays() {
     let disk = guest.wait_for_disk(volume.id);
     assert_eq!(guest.run(&format!("cat /sys/block/{disk}/size")).trim(), "131072");
     guest.run(&format!("echo written by the guest | dd of=/dev/{disk} bs=512 seek=100 conv=sync"));
+    // Sixty reads at twenty a second, then as fast as it goes, begun while the limit was on.
+    guest.limit(volume.id(), Some(20));
+    let begin = Instant::now();
+    let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=60 iflag=direct");
+    guest.run(&read);
+    assert!(begin.elapsed() > Duration::from_millis(2900), "{:?}", begin.elapsed());
+    guest.limit(volume.id(), Some(1));
+    guest.run(&format!("{read} 2> /dev/null &"));
+    std::thread::sleep(Duration::from_secs(1));
+    guest.limit(volume.id(), None);
+    let begin = Instant::now();
+    guest.run("wait");
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
     let begin = Instant::now();
     guest.detach(volume.id(), false);
     guest.detach(volume.id(), false); // pressed once

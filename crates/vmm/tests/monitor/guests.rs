@@ -64,6 +64,7 @@ fn the_devices_are_in_their_slots() {
         &Code::default()
             .print_config_word(0) // host bridge
             .print_config_word(0x8000) // entropy
+            .print_config_word(0x1_0000) // balloon
             .print_config_word(0x2_0000) // root disk
             .print_config_word(0x2_8000) // no NIC
             .print_config_word(0x8_0000) // second disk
@@ -71,10 +72,19 @@ fn the_devices_are_in_their_slots() {
     );
     fs::write(guest.path("disk"), [0; 4096]).unwrap();
     let disk = guest.path("disk").display().to_string();
-    let output = guest.run(&["--entropy", "--disk", &disk, "--disk", &format!("{disk},ro"), "--cpus", "2"]);
+    let output = guest.run(&[
+        "--entropy",
+        "--balloon",
+        "--disk",
+        &disk,
+        "--disk",
+        &format!("{disk},ro"),
+        "--cpus",
+        "2",
+    ]);
     let ids: Vec<_> = output.stdout.chunks(4).map(<[u8]>::to_vec).collect();
-    let expected: [&[u8]; 5] =
-        [b"\x36\x1b\x08\x00", b"\xf4\x1a\x44\x10", b"\xf4\x1a\x42\x10", &[0xff; 4], b"\xf4\x1a\x42\x10"];
+    let virtio = |id: u8| [0xf4, 0x1a, 0x40 + id, 0x10];
+    let expected = [*b"\x36\x1b\x08\x00", virtio(4), virtio(5), virtio(2), [0xff; 4], virtio(2)];
     assert_eq!(ids, expected, "{}", text(&output.stderr));
 }
 

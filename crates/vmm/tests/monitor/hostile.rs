@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use spec::control::{Answer, Request, Status};
 use spec::ids::VolumeId;
-use spec::machine::{Device, DeviceId, Disk, descriptors as names};
+use spec::machine::{Device, DeviceId, Disk, Limits, descriptors as names};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 use volume::{Access, Parts};
 
@@ -68,7 +68,7 @@ impl Operator<'_> {
         let open = || Parts::open(&folder, Access::Write);
         let parts = open().expect("the volume is free");
         let descriptors: Vec<OwnedFd> = parts.named().map(|(_, file)| file.into()).collect();
-        let device = Device::Disk(Disk { volume, read_only: false });
+        let device = Device::Disk(Disk { volume, read_only: false, limits: Limits::default() });
         let named = ["data", "map"].map(|part| names::volume(volume, part)).to_vec();
         let attach = Request::Attach { device, descriptors: named };
         self.ask(&attach, &descriptors, |status| status.disks.contains_key(&volume))?;

@@ -11,7 +11,7 @@ use crate::code::{Code, kernel};
 use crate::support::{give, kvm_works, limit_files, monitor};
 use spec::control::{EndReason, Ending};
 use spec::ids::VolumeId;
-use spec::machine::{Disk, Launch, Machine, Run, descriptors as names};
+use spec::machine::{Disk, Launch, Limits, Machine, Run, descriptors as names};
 use vmm_sys_util::tempdir::TempDir;
 use volume::{Access, Parts};
 
@@ -42,7 +42,7 @@ impl Launcher {
             user: 0,
             vcpus: 2,
             memory_mib: 64,
-            disks: vec![Disk { volume: volume(), read_only: false }],
+            disks: vec![Disk { volume: volume(), read_only: false, limits: Limits::default() }],
             nics: Vec::new(),
             ports: 2,
             reboots: 0,

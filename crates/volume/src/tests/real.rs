@@ -182,3 +182,28 @@ fn zeros_are_not_copied() {
     assert!(fs::read(folder.join("to")).unwrap() == bytes);
     assert!(to.metadata().unwrap().blocks() < 2 * 1100);
 }
+
+#[test]
+fn whoever_reads_by_himself_is_told_the_file() {
+    use std::os::unix::fs::FileExt;
+    // Three blocks of a base, the third in part, in a volume of five.
+    let folder = with_base(5 * 4096, &[7; 2 * 4096 + 100]);
+    let volume = open(&folder);
+    let first = |range: std::ops::Range<u64>| {
+        let file = File::from(volume.file_of(range.clone())?.try_clone_to_owned().unwrap());
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, range.start).unwrap();
+        Some(byte[0])
+    };
+    assert_eq!((first(0..8192), first(8192..8292)), (Some(7), Some(7)));
+    assert_eq!((first(0..3 * 4096), first(8292..12288)), (None, None)); // zeros that are in no file
+    assert_eq!(
+        (first(3 * 4096..5 * 4096), first(4 * 4096..5 * 4096 + 1), first(5..5)),
+        (Some(0), None, None)
+    );
+    // Made own, also where the base does not reach: one file for both.
+    volume.write_at(&[9; 512], 4096).unwrap();
+    volume.write_at(&[8; 512], 2 * 4096).unwrap();
+    assert_eq!((first(4096..12288), first(8192..20480)), (Some(9), Some(8)));
+    assert_eq!((first(0..4096), first(0..8192)), (Some(7), None));
+}

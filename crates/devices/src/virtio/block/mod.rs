@@ -1,19 +1,29 @@
 //! The block device (virtio 1.2, 5.2): a disk.
 //!
-//! A request is read off the ring by `request.rs`, which is pure and trusts nothing, and carried out here
-//! against a [`Backend`]. One queue, one thread, one request at a time; an engine that has many under way
-//! (io_uring) takes the same requests and completes them in whatever order they finish.
+//! ```text
+//! request.rs   what a driver asks, read off a chain: pure, trusting nothing
+//! session.rs   the disk at work: requests off the rings, carried out as fast as the Limiter allows, and given back
+//! engine.rs    whoever carries out many reads at a time, where the host has one (io_uring)
+//! ```
+//!
+//! Everything can be done by the [`Backend`], one request at a time; an [`Engine`] only makes it faster. There are as
+//! many queues as the machine has vCPUs, up to [`MOST_QUEUES`], and one thread for all of them, which takes from each in
+//! turn.
 
-mod request;
+mod engine;
+pub mod request;
+mod session;
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use self::request::{Operation, Refusal, Request};
+pub use self::engine::{Engine, Read};
+use self::session::Session;
 use super::device::{Active, Device, Kind, Stop, Wait};
-use super::queue::{Broken, Ring};
-use crate::memory::{Memory, Piece};
+use super::queue::Broken;
+use crate::limits::Limiter;
+use crate::memory::Piece;
 
 /// Bytes of a sector, the unit of all numbers in requests.
 pub const SECTOR: u64 = 512;
@@ -38,10 +48,18 @@ pub trait Backend: Send + Sync {
 }
 
 /// A disk as its driver sees it.
-pub struct Block {
+struct Face {
     backend: Arc<dyn Backend>,
+    limiter: Arc<Limiter>,
     serial: [u8; SERIAL_BYTES],
     read_only: bool,
+    queues: u16,
+}
+
+/// A disk.
+pub struct Block {
+    face: Face,
+    engine: Option<Box<dyn Engine>>,
 }
 
 /// Feature bits (5.2.3).
@@ -51,6 +69,7 @@ mod feature {
     pub(super) const BLK_SIZE: u32 = 6;
     pub(super) const FLUSH: u32 = 9;
     pub(super) const TOPOLOGY: u32 = 10;
+    pub(super) const MQ: u32 = 12;
     pub(super) const DISCARD: u32 = 13;
     pub(super) const WRITE_ZEROES: u32 = 14;
 }
@@ -61,7 +80,8 @@ const STATUS_IO_ERROR: u8 = 1;
 const STATUS_UNSUPPORTED: u8 = 2;
 
 const QUEUE_SIZE: u16 = 256;
-const QUEUES: &[u16] = &[QUEUE_SIZE];
+/// Queues that a disk has at most.
+pub const MOST_QUEUES: u16 = 16;
 /// Sectors that one range of write-zeroes may have: 32 MiB, so that a backend that has to write them ends
 /// soon.
 const MOST_ZEROES: u32 = 65536;
@@ -69,74 +89,24 @@ const MOST_ZEROES: u32 = 65536;
 const SECTORS_PER_BLOCK_EXPONENT: u8 = 3;
 
 impl Block {
-    /// A disk with this backend and serial (its first 20 bytes).
-    pub fn new(backend: Arc<dyn Backend>, serial: &str, read_only: bool) -> Self {
+    /// A disk with this backend and serial (its first 20 bytes), with one to [`MOST_QUEUES`] queues.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        limiter: Arc<Limiter>,
+        serial: &str,
+        read_only: bool,
+        queues: u16,
+    ) -> Self {
         let mut bytes = [0; SERIAL_BYTES];
         let len = serial.len().min(SERIAL_BYTES);
         bytes[..len].copy_from_slice(&serial.as_bytes()[..len]);
-        Self { backend, serial: bytes, read_only }
+        let queues = queues.clamp(1, MOST_QUEUES);
+        Self { face: Face { backend, limiter, serial: bytes, read_only, queues }, engine: None }
     }
 
-    fn serve(
-        &self,
-        ring: &mut Ring,
-        memory: &Memory,
-        write_through: bool,
-        stop: &Stop,
-    ) -> Result<(), Broken> {
-        while let Some(chain) = ring.next(memory)? {
-            let head = chain.head;
-            let mut request = Request::parse(chain, self.backend.size() / SECTOR)?;
-            let (status, written) = match self.carry_out(&mut request.operation, write_through) {
-                Ok(written) => (STATUS_OK, written),
-                Err(status) => (status, 0),
-            };
-            request.status.copy_from(&[status]);
-            ring.complete(memory, head, written + 1)?;
-            ring.publish(memory)?;
-            if stop.said() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Does it; bytes written to the guest, or the status to give back.
-    fn carry_out(
-        &self,
-        operation: &mut Result<Operation<'_>, Refusal>,
-        write_through: bool,
-    ) -> Result<usize, u8> {
-        let operation = operation.as_ref().map_err(|refusal| match refusal {
-            Refusal::Bad => STATUS_IO_ERROR,
-            Refusal::Unknown => STATUS_UNSUPPORTED,
-        })?;
-        if self.read_only && operation.changes() {
-            return Err(STATUS_IO_ERROR);
-        }
-        let done = match operation {
-            Operation::Read { offset, into } => {
-                return match self.backend.read(*offset, into.pieces()) {
-                    Ok(()) => Ok(into.len()),
-                    Err(_) => Err(STATUS_IO_ERROR),
-                };
-            }
-            Operation::Identify { into } => return Ok(into.copy_from(&self.serial)),
-            Operation::Write { offset, from } => self.backend.write(*offset, from.pieces()),
-            Operation::Flush => self.backend.flush(),
-            Operation::Discard(ranges) => {
-                ranges.iter().try_for_each(|range| self.backend.discard(range.offset, range.len))
-            }
-            Operation::WriteZeroes(ranges) => ranges
-                .iter()
-                .try_for_each(|range| self.backend.write_zeroes(range.offset, range.len, range.release)),
-        };
-        let stable = if write_through && operation.changes() {
-            done.and_then(|()| self.backend.flush())
-        } else {
-            done
-        };
-        stable.map(|()| 0).map_err(|_| STATUS_IO_ERROR)
+    /// The same disk with an engine for its reads, if there is one.
+    pub fn with_engine(self, engine: Option<Box<dyn Engine>>) -> Self {
+        Self { engine, ..self }
     }
 }
 
@@ -146,27 +116,30 @@ impl Device for Block {
     }
 
     fn features(&self) -> u64 {
-        use feature::{BLK_SIZE, DISCARD, FLUSH, RO, SEG_MAX, TOPOLOGY, WRITE_ZEROES};
-        let changing = if self.read_only { 1 << RO } else { 1 << DISCARD | 1 << WRITE_ZEROES };
-        changing | 1 << SEG_MAX | 1 << BLK_SIZE | 1 << FLUSH | 1 << TOPOLOGY
+        use feature::{BLK_SIZE, DISCARD, FLUSH, MQ, RO, SEG_MAX, TOPOLOGY, WRITE_ZEROES};
+        let changing = if self.face.read_only { 1 << RO } else { 1 << DISCARD | 1 << WRITE_ZEROES };
+        let several = if self.face.queues > 1 { 1 << MQ } else { 0 };
+        changing | several | 1 << SEG_MAX | 1 << BLK_SIZE | 1 << FLUSH | 1 << TOPOLOGY
     }
 
-    fn queue_sizes(&self) -> &'static [u16] {
-        QUEUES
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![QUEUE_SIZE; usize::from(self.face.queues)]
     }
 
     fn config(&self) -> Vec<u8> {
-        config(self.backend.size())
+        config(self.face.backend.size(), self.face.queues)
     }
 
     fn run(&mut self, active: &mut Active, stop: &Stop) -> Result<(), Broken> {
-        // Without FLUSH the driver takes every write for stable (5.2.6.2).
         let write_through = !active.has(feature::FLUSH);
-        let Some(ring) = active.rings.first_mut().and_then(Option::as_mut) else { return Ok(()) };
-        let wait = Wait::new(stop, &[ring.bell.as_raw_fd()])?;
+        let Active { memory, rings, .. } = active;
+        let mut sources = vec![self.face.limiter.event()];
+        sources.extend(rings.iter().flatten().map(|ring| ring.bell.as_raw_fd()));
+        sources.extend(self.engine.iter().map(|engine| engine.event()));
+        let wait = Wait::new(stop, &sources)?;
+        let mut session = Session::new(&self.face, self.engine.as_mut(), memory, write_through);
         while !stop.said() {
-            self.serve(ring, &active.memory, write_through, stop)?;
-            if !ring.arm(&active.memory)? {
+            if !session.turn(rings, stop)? {
                 wait.wait()?;
             }
         }
@@ -174,11 +147,16 @@ impl Device for Block {
     }
 }
 
-/// What a disk of so many bytes says of itself: `struct virtio_blk_config` (5.2.4).
-pub fn config(bytes: u64) -> Vec<u8> {
+/// The beginning of what a disk of so many bytes says of itself: all of it that changes with its size.
+pub fn capacity(bytes: u64) -> [u8; 8] {
+    (bytes / SECTOR).to_le_bytes()
+}
+
+/// What a disk says of itself: `struct virtio_blk_config` (5.2.4).
+fn config(bytes: u64, queues: u16) -> Vec<u8> {
     let sector = u32::try_from(SECTOR).unwrap_or_default();
     let mut config = Vec::with_capacity(60);
-    config.extend((bytes / SECTOR).to_le_bytes()); // capacity
+    config.extend(capacity(bytes));
     config.extend(0_u32.to_le_bytes()); // size_max: not offered
     config.extend(u32::from(QUEUE_SIZE - 2).to_le_bytes()); // seg_max: a chain less header and status
     config.extend([0; 4]); // geometry: not offered
@@ -187,7 +165,7 @@ pub fn config(bytes: u64) -> Vec<u8> {
     config.extend(1_u16.to_le_bytes()); // suggested smallest request, in blk_size
     config.extend(0_u32.to_le_bytes()); // suggested best request: no opinion
     config.extend([0, 0]); // writeback: not offered
-    config.extend(1_u16.to_le_bytes()); // num_queues
+    config.extend(queues.to_le_bytes()); // num_queues
     config.extend(u32::MAX.to_le_bytes()); // max_discard_sectors
     config.extend(request::MOST_RANGES.to_le_bytes()); // max_discard_seg
     config.extend((1_u32 << SECTORS_PER_BLOCK_EXPONENT).to_le_bytes()); // discard_sector_alignment

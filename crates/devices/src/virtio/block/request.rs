@@ -9,7 +9,7 @@ use crate::memory::Span;
 use crate::virtio::queue::{Broken, Chain};
 
 /// Ranges that one discard or write-zeroes may have.
-pub(super) const MOST_RANGES: u32 = 32;
+pub const MOST_RANGES: u32 = 32;
 
 const HEADER: usize = 16;
 /// A range: first sector, number of sectors, flags.
@@ -29,43 +29,84 @@ mod kind {
 
 /// A request.
 #[derive(Debug)]
-pub(super) struct Request<'m> {
+pub struct Request<'m> {
     /// What is asked, or why it is refused.
-    pub(super) operation: Result<Operation<'m>, Refusal>,
+    pub operation: Result<Operation<'m>, Refusal>,
     /// The byte that the answer goes to.
-    pub(super) status: Span<'m>,
+    pub status: Span<'m>,
 }
 
 /// What is asked. Offsets and lengths are in bytes and inside the disk.
 #[derive(Debug)]
-pub(super) enum Operation<'m> {
-    Read { offset: u64, into: Span<'m> },
-    Write { offset: u64, from: Span<'m> },
+pub enum Operation<'m> {
+    /// What is on the disk.
+    Read {
+        /// From where on.
+        offset: u64,
+        /// To where.
+        into: Span<'m>,
+    },
+    /// To be on the disk.
+    Write {
+        /// From where on.
+        offset: u64,
+        /// From where in memory.
+        from: Span<'m>,
+    },
+    /// What was written to be on stable storage.
     Flush,
-    Identify { into: Span<'m> },
+    /// The disk's serial.
+    Identify {
+        /// To where.
+        into: Span<'m>,
+    },
+    /// What is no longer needed.
     Discard(Vec<Range>),
+    /// What shall read as zeros.
     WriteZeroes(Vec<Range>),
 }
 
 impl Operation<'_> {
     /// Whether it changes the disk.
-    pub(super) fn changes(&self) -> bool {
+    pub fn changes(&self) -> bool {
         matches!(self, Self::Write { .. } | Self::Discard(_) | Self::WriteZeroes(_))
+    }
+
+    /// Bytes that go between guest and disk.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Read { into: span, .. } | Self::Write { from: span, .. } => {
+                u64::try_from(span.len()).unwrap_or(u64::MAX)
+            }
+            Self::Flush | Self::Identify { .. } | Self::Discard(_) | Self::WriteZeroes(_) => 0,
+        }
+    }
+
+    /// As how many operations it counts, where one has at most so many bytes. What moves no bytes to or from the disk
+    /// counts as none, but for taking room away.
+    pub fn count(&self, most_bytes: u64) -> u64 {
+        match self {
+            Self::Read { .. } | Self::Write { .. } => self.bytes().div_ceil(most_bytes).max(1),
+            Self::Discard(_) | Self::WriteZeroes(_) => 1,
+            Self::Flush | Self::Identify { .. } => 0,
+        }
     }
 }
 
 /// Part of a disk, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Range {
-    pub(super) offset: u64,
-    pub(super) len: u64,
+pub struct Range {
+    /// From where on.
+    pub offset: u64,
+    /// How many.
+    pub len: u64,
     /// The room may be given back.
-    pub(super) release: bool,
+    pub release: bool,
 }
 
 /// Why a request is not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// It reaches outside of the disk, is not whole sectors, or has too many ranges.
     Bad,
     /// There is no such type of request.
@@ -74,7 +115,7 @@ pub(super) enum Refusal {
 
 impl<'m> Request<'m> {
     /// Reads a request for a disk with so many sectors.
-    pub(super) fn parse(mut chain: Chain<'m>, sectors: u64) -> Result<Self, Broken> {
+    pub fn parse(mut chain: Chain<'m>, sectors: u64) -> Result<Self, Broken> {
         let status =
             chain.writable.take_back(1).ok_or(Broken("a disk request has no place for its status"))?;
         let header = chain.readable.take_front(HEADER).ok_or(Broken("a disk request has no header"))?;

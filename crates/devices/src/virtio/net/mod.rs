@@ -16,6 +16,7 @@ use std::sync::Arc;
 use self::receive::Receiver;
 use super::device::{Active, Device, Kind, Stop, Wait};
 use super::queue::{Broken, Ring};
+use crate::limits::{Limiter, Limits};
 use crate::memory::{Memory, Piece};
 
 /// Bytes of the header (5.1.6, `struct virtio_net_hdr`, with `num_buffers`).
@@ -40,6 +41,10 @@ pub struct Offloads {
     pub tcp6: bool,
     /// and with congestion notification.
     pub ecn: bool,
+    /// It takes several UDP packets of a flow as one, over IPv4
+    pub udp4: bool,
+    /// and over IPv6.
+    pub udp6: bool,
 }
 
 /// The other end of the wire. Called on the device's thread; never blocks.
@@ -51,11 +56,13 @@ pub trait Link: Send + Sync {
     fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize>;
     /// Writes one packet, header first.
     fn send(&self, from: &[Piece<'_>]) -> io::Result<()>;
+    /// Whether it cuts large UDP packets into small ones, and puts them together: not every host's kernel does.
+    fn segments_udp(&self) -> bool;
     /// Says what packets to come may leave to the guest.
     fn set_offloads(&self, offloads: Offloads) -> io::Result<()>;
 }
 
-/// Feature bits (5.1.3).
+/// Feature bits (5.1.3; those of UDP's segmentation came with virtio 1.3).
 mod feature {
     pub(super) const CSUM: u32 = 0;
     pub(super) const GUEST_CSUM: u32 = 1;
@@ -69,6 +76,9 @@ mod feature {
     pub(super) const HOST_ECN: u32 = 13;
     pub(super) const MRG_RXBUF: u32 = 15;
     pub(super) const STATUS: u32 = 16;
+    pub(super) const GUEST_USO4: u32 = 54;
+    pub(super) const GUEST_USO6: u32 = 55;
+    pub(super) const HOST_USO: u32 = 56;
 }
 
 const OFFERED: [u32; 12] = [
@@ -85,35 +95,70 @@ const OFFERED: [u32; 12] = [
     feature::MRG_RXBUF,
     feature::STATUS,
 ];
+/// Where the link segments UDP.
+const OFFERED_WITH_UDP: [u32; 3] = [feature::GUEST_USO4, feature::GUEST_USO6, feature::HOST_USO];
 
 /// Bit of the configuration's status.
 const LINK_UP: u16 = 1;
 /// Queue 0 receives, queue 1 transmits.
-const QUEUES: &[u16] = &[256, 256];
+const QUEUE_SIZES: [u16; 2] = [256; 2];
 /// Packets in one direction before the other has its turn.
 const TURN: usize = 64;
+
+/// How much may pass, counted in each direction by itself.
+pub struct Traffic {
+    /// From the guest.
+    sent: Limiter,
+    /// To the guest; what waits too long is lost in the host.
+    received: Limiter,
+}
+
+impl Traffic {
+    /// With the same limits in both directions.
+    pub fn new(limits: Limits) -> io::Result<Self> {
+        Ok(Self { sent: Limiter::new(limits)?, received: Limiter::new(limits)? })
+    }
+
+    /// What holds now in each direction.
+    pub fn limits(&self) -> Limits {
+        self.sent.limits()
+    }
+
+    /// Sets other limits.
+    pub fn change(&self, limits: Limits) {
+        self.sent.change(limits);
+        self.received.change(limits);
+    }
+}
 
 /// A network interface.
 pub struct Net {
     link: Arc<dyn Link>,
+    traffic: Arc<Traffic>,
     mac: [u8; 6],
     mtu: u16,
 }
 
 impl Net {
     /// An interface on `link`; `mtu` is its largest packet in bytes, without link header.
-    pub fn new(link: Arc<dyn Link>, mac: [u8; 6], mtu: u16) -> Self {
-        Self { link, mac, mtu }
+    pub fn new(link: Arc<dyn Link>, traffic: Arc<Traffic>, mac: [u8; 6], mtu: u16) -> Self {
+        Self { link, traffic, mac, mtu }
     }
 
     /// Sends what the guest wants sent; whether its turn ended before its packets.
     fn transmit(&self, ring: &mut Ring, memory: &Memory) -> Result<bool, Broken> {
         for _ in 0..TURN {
+            if !self.traffic.sent.admits() {
+                // The limiter's event comes when there is something to do.
+                ring.publish(memory)?;
+                return Ok(false);
+            }
             let Some(chain) = ring.next(memory)? else {
                 ring.publish(memory)?;
                 return ring.arm(memory);
             };
             let packet = &chain.readable;
+            self.traffic.sent.count(1, payload(packet.len()));
             if (HEADER..=MOST).contains(&packet.len()) && packet.pieces().len() <= MOST_PIECES {
                 // A packet that the link refuses is lost, as packets are.
                 let _ = self.link.send(packet.pieces());
@@ -126,7 +171,8 @@ impl Net {
 
     /// Room that is needed before a packet is read from the link.
     fn largest(&self, active: &Active) -> usize {
-        if active.has(feature::GUEST_TSO4) || active.has(feature::GUEST_TSO6) {
+        let large = [feature::GUEST_TSO4, feature::GUEST_TSO6, feature::GUEST_USO4, feature::GUEST_USO6];
+        if large.into_iter().any(|bit| active.has(bit)) {
             MOST
         } else {
             HEADER + LINK_HEADER + usize::from(self.mtu.max(DEFAULT_MTU))
@@ -140,11 +186,12 @@ impl Device for Net {
     }
 
     fn features(&self) -> u64 {
-        OFFERED.iter().fold(0, |bits, bit| bits | 1 << bit)
+        let with_udp = OFFERED_WITH_UDP.iter().filter(|_| self.link.segments_udp());
+        OFFERED.iter().chain(with_udp).fold(0, |bits, bit| bits | 1 << bit)
     }
 
-    fn queue_sizes(&self) -> &'static [u16] {
-        QUEUES
+    fn queue_sizes(&self) -> Vec<u16> {
+        QUEUE_SIZES.to_vec()
     }
 
     /// `struct virtio_net_config` (5.1.4), up to the MTU.
@@ -160,15 +207,18 @@ impl Device for Net {
             tcp4: active.has(feature::GUEST_TSO4),
             tcp6: active.has(feature::GUEST_TSO6),
             ecn: active.has(feature::GUEST_ECN),
+            udp4: active.has(feature::GUEST_USO4),
+            udp6: active.has(feature::GUEST_USO6),
         };
         self.link
             .set_offloads(offloads)
             .map_err(|_| Broken("the host's end of the link refused its offloads"))?;
         let merge = active.has(feature::MRG_RXBUF);
-        let mut receiver = Receiver::new(self.link.as_ref(), merge, self.largest(active));
+        let mut receiver =
+            Receiver::new(self.link.as_ref(), &self.traffic.received, merge, self.largest(active));
 
         let [receive, transmit] = active.rings.as_mut_slice() else { return Ok(()) };
-        let mut sources = vec![self.link.event()];
+        let mut sources = vec![self.link.event(), self.traffic.sent.event(), self.traffic.received.event()];
         sources.extend(
             [&receive, &transmit].into_iter().filter_map(|ring| Some(ring.as_ref()?.bell.as_raw_fd())),
         );
@@ -187,4 +237,9 @@ impl Device for Net {
         }
         Ok(())
     }
+}
+
+/// Bytes of a packet that travel: without the header that only the two sides of the device know.
+fn payload(len: usize) -> u64 {
+    u64::try_from(len.saturating_sub(HEADER)).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::{HEADER, Link, MOST_PIECES, TURN};
+use super::{HEADER, Link, MOST_PIECES, TURN, payload};
+use crate::limits::Limiter;
 use crate::memory::{Memory, Piece};
 use crate::virtio::queue::{Broken, Chain, Ring};
 
@@ -18,6 +19,7 @@ const NUM_BUFFERS: usize = 10;
 /// Takes packets off a link.
 pub(super) struct Receiver<'m> {
     link: &'m dyn Link,
+    limiter: &'m Limiter,
     merge: bool,
     /// Bytes that must be free before a packet is read.
     largest: usize,
@@ -26,8 +28,8 @@ pub(super) struct Receiver<'m> {
 }
 
 impl<'m> Receiver<'m> {
-    pub(super) fn new(link: &'m dyn Link, merge: bool, largest: usize) -> Self {
-        Self { link, merge, largest, posted: VecDeque::new() }
+    pub(super) fn new(link: &'m dyn Link, limiter: &'m Limiter, merge: bool, largest: usize) -> Self {
+        Self { link, limiter, merge, largest, posted: VecDeque::new() }
     }
 
     /// Takes packets as long as there are any, buffers to put them into, and it is our turn; whether the
@@ -38,9 +40,16 @@ impl<'m> Receiver<'m> {
                 // The bell rings when there are more buffers; the link keeps its packets until then.
                 return ring.arm(memory);
             }
+            if !self.limiter.admits() {
+                // Its event comes when the next packet may; until then the link keeps it.
+                return Ok(false);
+            }
             let pieces = self.pieces();
             match self.link.receive(&pieces) {
-                Ok(len) => self.deliver(ring, memory, &pieces, len)?,
+                Ok(len) => {
+                    self.limiter.count(1, payload(len));
+                    self.deliver(ring, memory, &pieces, len)?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 // The link is down or gone: it says when it is back, if ever.
                 Err(_) => return Ok(false),

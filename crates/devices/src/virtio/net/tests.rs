@@ -7,6 +7,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::*;
+use crate::limits::Rate;
 use crate::lock;
 use crate::testing::Random;
 use crate::virtio::queue::tests::{BUFFERS, WRITE, descriptor, memory, ring, scramble};
@@ -49,13 +50,21 @@ impl Link for Wire {
         lock(&self.from_guest).push(packet);
         Ok(())
     }
+    fn segments_udp(&self) -> bool {
+        true
+    }
     fn set_offloads(&self, _offloads: Offloads) -> io::Result<()> {
         Ok(())
     }
 }
 
+/// No limit.
+fn free() -> Limiter {
+    Limiter::new(Limits::default()).unwrap()
+}
+
 fn net(wire: &Arc<Wire>) -> Net {
-    Net::new(wire.clone(), [2, 0, 0x5e, 0x10, 0, 1], 9001)
+    Net::new(wire.clone(), Arc::new(Traffic::new(Limits::default()).unwrap()), [2, 0, 0x5e, 0x10, 0, 1], 9001)
 }
 
 #[test]
@@ -81,7 +90,8 @@ fn a_packet_fills_as_many_buffers_as_it_needs() {
         let buffer = descriptor(BUFFERS + 0x1000 * u64::from(index), 100, WRITE, 0);
         mock.add_desc_chains(&[buffer], index).unwrap();
     }
-    let mut receiver = Receiver::new(&wire, true, 800);
+    let free = free();
+    let mut receiver = Receiver::new(&wire, &free, true, 800);
     assert_eq!(receiver.turn(&mut ring(&mock), &memory), Ok(false));
     assert_eq!(mock.used().idx().load(), 3);
     let used: Vec<_> =
@@ -107,7 +117,8 @@ fn without_merging_a_packet_has_one_buffer() {
         let buffer = descriptor(BUFFERS + 0x1000 * u64::from(index), 100, WRITE, 0);
         mock.add_desc_chains(&[buffer], index).unwrap();
     }
-    let mut receiver = Receiver::new(&wire, false, 1530);
+    let free = free();
+    let mut receiver = Receiver::new(&wire, &free, false, 1530);
     assert_eq!(receiver.turn(&mut ring(&mock), &memory), Ok(false));
     let used = |n| mock.used().ring().ref_at(n).unwrap().load().len();
     assert_eq!((mock.used().idx().load(), used(0), used(1)), (2, 60, 100));
@@ -120,7 +131,8 @@ fn the_link_keeps_its_packets_while_there_is_no_room() {
     let wire = Wire::new(vec![vec![1; 60]]);
     let mock = MockSplitQueue::new(&memory, 4);
     let mut ring = ring(&mock);
-    let mut receiver = Receiver::new(&wire, true, 150);
+    let free = free();
+    let mut receiver = Receiver::new(&wire, &free, true, 150);
     mock.add_desc_chains(&[descriptor(BUFFERS, 100, WRITE, 0)], 0).unwrap();
     assert_eq!(receiver.turn(&mut ring, &memory), Ok(false));
     assert_eq!(lock(&wire.to_guest).len(), 1);
@@ -138,7 +150,8 @@ fn scrambled_rings_end() {
         let wire = Arc::new(Wire::new(vec![vec![3; 2000]; 8]));
         let _ = net(&wire).transmit(&mut ring(&mock), &memory);
         for merge in [false, true] {
-            let mut receiver = Receiver::new(wire.as_ref(), merge, 1500);
+            let free = free();
+            let mut receiver = Receiver::new(wire.as_ref(), &free, merge, 1500);
             let _ = receiver.turn(&mut ring(&mock), &memory);
         }
     }
@@ -148,4 +161,37 @@ fn scrambled_rings_end() {
 fn the_configuration_is_the_specifications() {
     let config = net(&Arc::new(Wire::new(Vec::new()))).config();
     assert_eq!(config, [2, 0, 0x5e, 0x10, 0, 1, 1, 0, 1, 0, 0x29, 0x23]);
+}
+
+#[test]
+fn packets_wait_for_their_limit_each_way() {
+    let memory = memory();
+    let a_day = Rate { per_second: 1.try_into().unwrap(), burst: 86_400, peak: None };
+    let limits = Limits { operations: Some(a_day), bytes: None };
+    let wire = Arc::new(Wire::new(vec![vec![0; 60]; 3]));
+    let traffic = Arc::new(Traffic::new(limits).unwrap());
+    let net = Net::new(wire.clone(), traffic.clone(), [2; 6], 1500);
+    let mock = MockSplitQueue::new(&memory, 16);
+    for index in 0..3 {
+        mock.add_desc_chains(&[descriptor(BUFFERS, 60, 0, 0)], index).unwrap();
+    }
+    let mut ring = ring(&mock);
+    traffic.sent.count(86_399, 0);
+    assert_eq!(net.transmit(&mut ring, &memory), Ok(false));
+    assert_eq!((lock(&wire.from_guest).len(), mock.used().idx().load()), (2, 2));
+
+    let mock = MockSplitQueue::create(&memory, GuestAddress(0x8000), 16);
+    for index in 0..3 {
+        mock.add_desc_chains(&[descriptor(BUFFERS, 2000, WRITE, 0)], index).unwrap();
+    }
+    let mut receiving = self::ring(&mock);
+    traffic.received.count(86_399, 0);
+    let mut receiver = Receiver::new(wire.as_ref(), &traffic.received, false, 1530);
+    assert_eq!(receiver.turn(&mut receiving, &memory), Ok(false));
+    assert_eq!(lock(&wire.to_guest).len(), 1);
+
+    traffic.change(Limits::default());
+    assert_eq!(net.transmit(&mut ring, &memory), Ok(false));
+    assert_eq!(receiver.turn(&mut receiving, &memory), Ok(false));
+    assert_eq!((lock(&wire.from_guest).len(), lock(&wire.to_guest).len()), (3, 0));
 }

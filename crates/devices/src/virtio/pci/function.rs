@@ -104,7 +104,7 @@ impl Function {
         let (kind, sizes, device_config) = (device.kind(), device.queue_sizes(), device.config());
         let queues = u16::try_from(sizes.len()).map_err(io::Error::other)?;
         let notifier = Arc::new(Notifier::new(queues, messages, requester));
-        let common = Common::new(device.features(), sizes);
+        let common = Common::new(device.features(), &sizes);
         let bells =
             (0..queues).map(|_| EventFd::new(EFD_NONBLOCK).map(Arc::new)).collect::<io::Result<_>>()?;
 
@@ -134,11 +134,14 @@ impl Function {
         })
     }
 
-    /// The device says something else of itself from now on, of the same length: the driver is told.
-    pub fn change_config(&self, device_config: Vec<u8>) {
+    /// The device says something else of itself from now on, in these bytes from `at` on: the driver is told.
+    pub fn change_config(&self, at: usize, bytes: &[u8]) {
         let mut state = lock(&self.state);
-        debug_assert_eq!(state.device_config.len(), device_config.len());
-        state.device_config = device_config;
+        let Some(place) = state.device_config.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len()))
+        else {
+            return;
+        };
+        place.copy_from_slice(bytes);
         // Still under the lock: who reads a new configuration finds a new generation.
         self.notifier.config_changed();
     }

@@ -23,8 +23,9 @@ use crate::{Error, ErrorKind};
 
 /// Memory that a machine's process may use besides its guest's, in bytes: its own few, and cached pages of its disks.
 const MEMORY_BESIDES: u64 = 256 << 20;
-/// Threads that it may have besides one for each vCPU.
-const TASKS_BESIDES: u32 = 64;
+/// Threads that it may have besides one for each vCPU: one for each device, and those that the kernel may make for a
+/// disk's ring.
+const TASKS_BESIDES: u32 = 128;
 /// Processors that it may use besides one for each vCPU: its devices work on threads of their own.
 const PROCESSORS_BESIDES: u32 = 1;
 /// The largest file that a process without a larger disk may write, in bytes.
