@@ -2,9 +2,12 @@
 //! its own it has then. `scripts/bench` runs it in the lab.
 //!
 //! ```text
-//! stopwatch WORD GUEST_MIB COMMAND…
-//! {"nanoseconds":208000000,"own_kib":4036}
+//! stopwatch COUNT WORD GUEST_MIB COMMAND…
+//! {"nanoseconds":208000000,"own_kib":4036,"host_kib":60000}
 //! ```
+//!
+//! With a count above one so many are started one after the other and run on side by side; the answer is that of the last, but
+//! `host_kib`: what the host has less for each of them.
 //!
 //! The time begins before the process is made and ends when the word has come out of its standard output. Its own memory
 //! is what is resident of all its mappings but the guest's memory, which is known by its size.
@@ -12,7 +15,7 @@
 use std::error::Error;
 use std::fs;
 use std::io::Read;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 fn main() -> ExitCode {
@@ -30,25 +33,58 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &[String]) -> Result<String, Box<dyn Error>> {
-    let [word, guest_mib, program, rest @ ..] = arguments else {
-        return Err("usage: stopwatch WORD GUEST_MIB COMMAND…".into());
+    let [count, word, guest_mib, program, rest @ ..] = arguments else {
+        return Err("usage: stopwatch COUNT WORD GUEST_MIB COMMAND…".into());
     };
-    let guest_kib = guest_mib.parse::<u64>()? * 1024;
-    let begin = Instant::now();
-    let mut child = Command::new(program).args(rest).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let result = wait_for(&mut child, word).and_then(|()| {
-        let elapsed = begin.elapsed();
-        let own = own_kib(&fs::read_to_string(format!("/proc/{}/smaps", child.id()))?, guest_kib);
-        Ok(format!(r#"{{"nanoseconds":{},"own_kib":{own}}}"#, elapsed.as_nanos()))
-    });
-    // What is measured has been; how it ends is of no interest.
-    let _ = child.kill();
-    let _ = child.wait();
-    result
+    let (count, guest_kib) = (count.parse::<u64>()?.max(1), guest_mib.parse::<u64>()? * 1024);
+    let before = available_kib()?;
+    let mut running = Running(Vec::new());
+    let mut answer = (0, 0);
+    for _ in 0..count {
+        answer = start(&mut running, word, guest_kib, Command::new(program).args(rest))?;
+    }
+    let (nanoseconds, own) = answer;
+    let host = before.saturating_sub(available_kib()?) / count;
+    Ok(format!(r#"{{"nanoseconds":{nanoseconds},"own_kib":{own},"host_kib":{host}}}"#))
 }
 
-fn wait_for(child: &mut Child, word: &str) -> Result<(), Box<dyn Error>> {
-    let mut output = child.stdout.take().ok_or("no standard output")?;
+/// Monitors that run; what is measured has been measured when they are let go, and how they end is of no interest.
+struct Running(Vec<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Starts one: how long it took, and what it has of its own.
+fn start(
+    running: &mut Running,
+    word: &str,
+    guest_kib: u64,
+    command: &mut Command,
+) -> Result<(u128, u64), Box<dyn Error>> {
+    let begin = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let (id, output) = (child.id(), child.stdout.take());
+    running.0.push(child);
+    wait_for(output.ok_or("no standard output")?, word)?;
+    let elapsed = begin.elapsed();
+    Ok((elapsed.as_nanos(), own_kib(&fs::read_to_string(format!("/proc/{id}/smaps"))?, guest_kib)))
+}
+
+/// What the host could give to somebody, in KiB (`proc_meminfo(5)`).
+fn available_kib() -> Result<u64, Box<dyn Error>> {
+    let information = fs::read_to_string("/proc/meminfo")?;
+    let line = information.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let number = line.and_then(|line| line.split_ascii_whitespace().next());
+    Ok(number.ok_or("the host does not say what memory is available")?.parse()?)
+}
+
+fn wait_for(mut output: ChildStdout, word: &str) -> Result<(), Box<dyn Error>> {
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         match output.read(&mut buffer)? {
