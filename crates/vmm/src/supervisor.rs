@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::control::Control;
 use crate::descriptors::Descriptors;
 use crate::events::{Event, Events};
-use crate::exit::chain;
+use crate::exit::{chain, say};
 use crate::hotplug::{self, HotplugError};
 use crate::launch::{Held, Outside};
 use crate::lifecycle::{Lifecycle, Next};
@@ -90,6 +90,7 @@ impl Supervisor {
             let devices_due = hotplug::tend(&mut machine.pci, &mut held.attachments, &self.events, now);
             let status = status_of(&self.life, held);
             if self.told != status {
+                new_failures(&self.told, &status).for_each(|failure| say(&failure));
                 self.control.tell_all(&status);
                 self.told = status;
             }
@@ -137,6 +138,15 @@ fn status_of(life: &Lifecycle, held: &Held) -> Status {
     status
 }
 
+/// What disks did not do for the first time, for the log: once for each, whatever its guest goes on to try.
+fn new_failures(before: &Status, now: &Status) -> impl Iterator<Item = String> {
+    now.disks.iter().filter_map(|(volume, disk)| {
+        let known = before.disks.get(volume).is_some_and(|disk| disk.failure.is_some());
+        let failure = disk.failure.as_ref().filter(|_| !known)?;
+        Some(format!("{volume}: {failure}. The guest got an I/O error"))
+    })
+}
+
 /// Does what is asked about devices.
 fn ask_of_devices(
     machine: &mut Machine,
@@ -154,5 +164,35 @@ fn ask_of_devices(
         }
         Request::Limit { device, limits } => hotplug::limit(attachments, *device, *limits),
         Request::Status | Request::PowerOff | Request::Reboot { .. } => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spec::control::{DeviceState, DiskStatus};
+    use spec::machine::{Limits, Run};
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_once() {
+        let volume = "vol-0123456789abcdef0".parse().unwrap();
+        let status = |failure: Option<&str>| {
+            let mut status = Status::new(Run { incarnation: 1, attempt: 1 }, 0);
+            let (state, limits) = (DeviceState::Attached, Limits::default());
+            let failure = failure.map(str::to_owned);
+            status.disks.insert(volume, DiskStatus { port: None, state, bytes: 512, limits, failure });
+            status
+        };
+        let told = |before: &Status, now: &Status| new_failures(before, now).collect::<Vec<_>>();
+        let (none, some) = (status(None), status(Some("A write failed: No space left on device")));
+        let nobody = Status::new(none.run, 0);
+        let words =
+            "vol-0123456789abcdef0: A write failed: No space left on device. The guest got an I/O error";
+        assert_eq!(told(&none, &some), [words]);
+        assert_eq!(told(&nobody, &some), [words]);
+        assert!(
+            told(&some, &some).is_empty() && told(&none, &none).is_empty() && told(&some, &nobody).is_empty()
+        );
     }
 }
