@@ -176,6 +176,9 @@ fn rules(kind: Kind) -> Result<Rules, BackendError> {
             allow(libc::SYS_fcntl, 1, SeccompCmpOp::Eq, &numbers(&locks))?;
             let own = [libc::PR_SET_NAME, libc::PR_SET_NO_NEW_PRIVS];
             allow(libc::SYS_prctl, 0, SeccompCmpOp::Eq, &numbers(&own))?;
+            // How long an open file is: those of a volume that comes while the machine runs.
+            let of_an_open_file = libc::AT_EMPTY_PATH.unsigned_abs().into();
+            allow(libc::SYS_statx, 2, SeccompCmpOp::MaskedEq(of_an_open_file), &[of_an_open_file])?;
             let thread = libc::CLONE_THREAD.unsigned_abs().into();
             allow(libc::SYS_clone, 0, SeccompCmpOp::MaskedEq(thread), &[thread])?;
         }
