@@ -140,6 +140,10 @@ impl Host for Slow {
         self.host.guest_services()
     }
 
+    fn guard_guest_services(&self) -> Result<(), Error> {
+        self.host.guard_guest_services()
+    }
+
     fn end_guest_services(&self) -> Result<(), Error> {
         self.host.end_guest_services()
     }

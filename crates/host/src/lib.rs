@@ -67,6 +67,9 @@ pub trait Host: Send + Sync {
     /// connection finds the process as it was left.
     fn guest_services(&self) -> Result<UnixStream, Error>;
 
+    /// Sees to it that what bounds that process from outside is still there, whatever happened to it.
+    fn guard_guest_services(&self) -> Result<(), Error>;
+
     /// Ends that process, whatever it does.
     fn end_guest_services(&self) -> Result<(), Error>;
 

@@ -395,6 +395,10 @@ impl Host for Simulated {
         unsupported("Serving guests")
     }
 
+    fn guard_guest_services(&self) -> Result<(), Error> {
+        unsupported("Serving guests")
+    }
+
     fn end_guest_services(&self) -> Result<(), Error> {
         unsupported("Serving guests")
     }

@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is asked whether it lives, and how long it may not say so.
 const ASK: Duration = Duration::from_secs(2);
 const DEAF: Duration = Duration::from_secs(20);
+/// How often it is seen to that what bounds the process from outside is still there.
+const GUARD: Duration = Duration::from_secs(60);
 /// After each of its words the process is not listened to for so long: it cannot keep us busy.
 const REST: Duration = Duration::from_millis(1);
 /// Losses that may wait to be heard. Who misses one is told so, and does as if it were his.
@@ -161,7 +163,7 @@ async fn attend(
     host: &Arc<dyn Host>,
     current: &watch::Sender<Option<Arc<Conversation>>>,
 ) -> io::Result<()> {
-    let (mut asks, mut last) = (interval(ASK), Instant::now());
+    let (mut asks, mut guards, mut last) = (interval(ASK), interval(GUARD), Instant::now());
     let mut known: Vec<SocketAddr> = Vec::new();
     loop {
         tokio::select! {
@@ -185,6 +187,7 @@ async fn attend(
                 }
                 conversation.tell(ToProcess::Ask, Vec::new());
             }
+            _ = guards.tick() => guard(host).await,
             () = current.closed() => return Ok(()),
         }
     }
@@ -192,10 +195,19 @@ async fn attend(
 
 async fn end(host: &Arc<dyn Host>) {
     let host = Arc::clone(host);
-    match spawn_blocking(move || host.end_guest_services()).await {
+    say_trouble(spawn_blocking(move || host.end_guest_services()).await);
+}
+
+async fn guard(host: &Arc<dyn Host>) {
+    let host = Arc::clone(host);
+    say_trouble(spawn_blocking(move || host.guard_guest_services()).await);
+}
+
+fn say_trouble(done: Result<Result<(), host::Error>, tokio::task::JoinError>) {
+    match done {
         Ok(Ok(())) => {}
         Ok(Err(error)) => warn!("{}", error.chain()),
-        Err(panic) => warn!("the end of the process that answers guests broke off: {panic}"),
+        Err(panic) => warn!("what was done with the process that answers guests broke off: {panic}"),
     }
 }
 

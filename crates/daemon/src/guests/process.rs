@@ -15,7 +15,7 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -70,17 +70,22 @@ impl Write for Log {
     }
 }
 
-/// Answers guests as daemons that connect to `listener` say, one after the other. `ready` is called when all threads are there.
+/// Answers guests as daemons that connect to `listener` say, one after the other. `ready` is called when all threads are there
+/// and have done what the C library does at a thread's beginning.
 pub fn serve(
     listener: UnixListener,
     ready: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<std::convert::Infallible> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (told, words) = mpsc::channel(WAITING);
+    let begun = Arc::new(Barrier::new(2));
+    let here = Arc::clone(&begun);
     thread::Builder::new().name("daemon".to_owned()).spawn(move || {
+        here.wait();
         let Err(error) = listen(&listener, &told);
         warn!("the daemon's socket is of no use any more: {error}");
     })?;
+    begun.wait();
     ready()?;
     runtime.block_on(Process::new().obey(words))
 }

@@ -18,7 +18,7 @@ use tokio::task::block_in_place;
 
 use crate::dns::start_upstream;
 use crate::real::{GET_TOKEN, Real, metadata_options};
-use crate::site::{Process, eventually, run};
+use crate::site::{Process, eventually, run, sh};
 
 /// A user id that nobody has.
 const USER: u32 = 2_000_000_300;
@@ -31,6 +31,10 @@ struct OwnProcess {
 impl Process for OwnProcess {
     fn connect(&self) -> Result<UnixStream, Error> {
         self.services.connect(&self.networks)
+    }
+
+    fn guard(&self) -> Result<(), Error> {
+        self.services.guard(&self.networks)
     }
 
     fn end(&self) -> Result<(), Error> {
@@ -96,11 +100,14 @@ fn it_has_no_rights_and_outlives_the_daemon_and_is_replaced_when_it_ends() {
         has_no_rights(&process);
         sends_questions_only();
 
+        sh("nft flush ruleset");
         real.restart_daemon().await;
         block_in_place(|| assert!(is_served(), "answered while no daemon listens"));
         tokio::time::sleep(Duration::from_millis(500)).await;
         block_in_place(|| assert!(is_served() && guest.configure() == Some(address)));
         assert_eq!(group.process().as_ref(), Some(&process), "the next daemon found it");
+        let bounded = async || sh("nft list ruleset").contains("skuid");
+        eventually("it is bounded again", bounded).await;
 
         group.0.kill("guests").unwrap();
         let healed = async || block_in_place(|| is_served() && guest.configure() == Some(address));
@@ -134,13 +141,13 @@ fn has_no_rights(process: &std::path::Path) {
 fn sends_questions_only() {
     let listener = UdpSocket::bind("127.0.0.1:5353").unwrap();
     listener.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let send = |port: u16, user: u32| {
-        let script = format!("echo x > /dev/udp/127.0.0.1/{port}");
+    let send = |to: &str, user: u32| {
+        let script = format!("echo x > /dev/udp/{to}");
         let sent = Command::new("bash").args(["-c", &script]).uid(user).output().unwrap();
         sent.status.success()
     };
     let mut buffer = [0; 10];
-    assert!(send(5353, USER + 1) && listener.recv(&mut buffer).is_ok(), "another user may");
-    assert!(!send(5353, USER) && listener.recv(&mut buffer).is_err());
-    assert!(send(53, USER), "a resolver may be asked");
+    assert!(send("127.0.0.1/5353", USER + 1) && listener.recv(&mut buffer).is_ok(), "another user may");
+    assert!(!send("127.0.0.1/5353", USER) && listener.recv(&mut buffer).is_err());
+    assert!(send("127.0.0.2/53", USER), "a resolver may be asked");
 }

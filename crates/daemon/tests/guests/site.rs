@@ -195,6 +195,8 @@ pub(crate) struct Opener<S, I, P = Answering> {
 pub(crate) trait Process: Send + Sync {
     /// Finds or starts it.
     fn connect(&self) -> Result<UnixStream, Error>;
+    /// Bounds it from outside.
+    fn guard(&self) -> Result<(), Error>;
     /// Ends it.
     fn end(&self) -> Result<(), Error>;
 }
@@ -211,6 +213,10 @@ impl Process for Answering {
             thread::spawn(move || process::serve(listener, || Ok(())));
         });
         UnixStream::connect(SOCKET).map_err(|error| Error::passing("Could not connect to the thread", error))
+    }
+
+    fn guard(&self) -> Result<(), Error> {
+        Ok(())
     }
 
     fn end(&self) -> Result<(), Error> {
@@ -238,6 +244,10 @@ where
 
     fn guest_services(&self) -> Result<UnixStream, Error> {
         self.process.connect()
+    }
+
+    fn guard_guest_services(&self) -> Result<(), Error> {
+        self.process.guard()
     }
 
     fn end_guest_services(&self) -> Result<(), Error> {

@@ -193,6 +193,10 @@ impl Host for Linux {
         self.services.connect(&self.networks)
     }
 
+    fn guard_guest_services(&self) -> Result<(), Error> {
+        self.services.guard(&self.networks)
+    }
+
     fn end_guest_services(&self) -> Result<(), Error> {
         self.services.end()
     }

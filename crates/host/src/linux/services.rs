@@ -60,7 +60,7 @@ const SOCKETS: &[Call] = &[
     Call::Any(libc::SYS_getpeername),
     Call::Any(libc::SYS_getsockname),
     Call::Any(libc::SYS_getsockopt),
-    Call::Any(libc::SYS_ioctl),
+    Call::NonBlocking,
     Call::Any(libc::SYS_recvfrom),
     Call::Any(libc::SYS_shutdown),
 ];
@@ -97,12 +97,17 @@ impl Services {
             return Ok(stream);
         }
         self.clear().map_err(failed("clear away the last of"))?;
-        networks.confine_services(self.user)?;
+        self.guard(networks)?;
         files::make_folder(&self.folder).map_err(failed("make the folder of"))?;
         let listener = UnixListener::bind(&socket).map_err(failed("make the socket of"))?;
         fs::set_permissions(&socket, Permissions::from_mode(0o600)).map_err(failed("close the socket of"))?;
         self.start(&program, listener.into())?;
         connect_at_once(&socket).map_err(failed("reach"))
+    }
+
+    /// Has the packet filter let the process's user send what it may, and no more.
+    pub fn guard(&self, networks: &Networks) -> Result<(), Error> {
+        networks.confine_services(self.user)
     }
 
     /// Ends the process, if there is one, and takes away what is left of it.

@@ -25,6 +25,8 @@ use seccompiler::{
 const ANY_FOLDER: &str = "/proc";
 /// `PROT_EXEC` as a system call's argument.
 const EXECUTABLE: u64 = 4;
+/// The request of `ioctl` by that name (asm-generic/ioctls.h).
+const FIONBIO: u64 = 0x5421;
 /// The bits of a socket's type that are its type.
 const SOCKET_TYPE: u64 = 0xf;
 
@@ -142,6 +144,8 @@ pub enum Call {
     Any(libc::c_long),
     /// `mmap` and `mprotect`, but not for memory that could be executed.
     NoCode(libc::c_long),
+    /// `ioctl`, to have a socket wait or not (`FIONBIO`).
+    NonBlocking,
     /// `socket`, for UDP and TCP over IPv4 and IPv6.
     InternetSocket,
 }
@@ -179,7 +183,8 @@ pub const USUAL: &[Call] = &[
     Call::Any(libc::SYS_writev),
 ];
 
-/// Lets all threads of this process make these system calls, and ends the process at any other. For good.
+/// Lets all threads of this process make these system calls, and ends the process at any other. For good. A thread that is just
+/// being made would be caught at its beginning, so whoever made one waits for it first.
 pub fn allow_only(calls: &[&[Call]]) -> Result<(), ConfineError> {
     let failed =
         |error| ConfineError { step: "have its system calls filtered", source: io::Error::other(error) };
@@ -208,6 +213,10 @@ impl Call {
                 let no_code = term(2, SeccompCmpOp::MaskedEq(EXECUTABLE), 0)?;
                 (number, vec![SeccompRule::new(vec![no_code])?])
             }
+            Self::NonBlocking => {
+                let request = term(1, SeccompCmpOp::Eq, FIONBIO)?;
+                (libc::SYS_ioctl, vec![SeccompRule::new(vec![request])?])
+            }
             Self::InternetSocket => {
                 let mut rules = Vec::new();
                 for family in [libc::AF_INET, libc::AF_INET6] {
@@ -230,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_filter_can_be_made_of_all_kinds_of_calls() {
-        let program = filter(&[USUAL, &[Call::InternetSocket]]).unwrap();
+        let program = filter(&[USUAL, &[Call::InternetSocket, Call::NonBlocking]]).unwrap();
         assert!(program.len() > USUAL.len());
     }
 }
