@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use devices::memory::{Memory, Piece};
-use devices::virtio::block::{Engine, Read};
+use devices::virtio::block::{Engine, MOST_UNDER_WAY, Read};
 use io_uring::register::Restriction;
 use io_uring::{IoUring, opcode, types};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
@@ -24,8 +24,6 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use super::pieces::Vectors;
 use super::{Removable, Store};
 
-/// Entries of the ring, as many as reads that a disk has under way.
-const ENTRIES: u16 = 64;
 /// Threads of the kernel's own for one ring.
 const MOST_WORKERS: u32 = 2;
 /// The flag by which entering the ring waits for completions (io_uring_enter(2)).
@@ -62,14 +60,14 @@ pub(crate) struct Uring {
 impl Uring {
     /// A ring for what lies in this store's files, if the kernel gives one.
     pub(crate) fn new(store: Arc<Removable<dyn Store>>) -> io::Result<Self> {
-        let ring = IoUring::builder().setup_r_disabled().build(ENTRIES.into())?;
+        let ring = IoUring::builder().setup_r_disabled().build(MOST_UNDER_WAY.into())?;
         let mut allowed = [Restriction::sqe_op(opcode::Readv::CODE)];
         // Threads that the kernel makes in this process for file systems that cannot do without. A kernel that does not
         // know this (before 5.15) has some more of them.
         let _ = ring.submitter().register_iowq_max_workers(&mut [MOST_WORKERS, 1]);
         ring.submitter().register_restrictions(&mut allowed)?;
         ring.submitter().register_enable_rings()?;
-        let under_way = (0..ENTRIES).map(|_| None).collect();
+        let under_way = (0..MOST_UNDER_WAY).map(|_| None).collect();
         Ok(Self { ring, store, memory: None, under_way, not_submitted: Vec::new(), failed: false })
     }
 
@@ -237,19 +235,19 @@ mod tests {
     fn many_reads_at_a_time() {
         let Some((mut uring, store)) = uring() else { return };
         let memory = memory();
-        for tag in 0..ENTRIES {
+        for tag in 0..MOST_UNDER_WAY {
             let byte = u8::try_from(tag).unwrap() + 1;
             memory.write_slice(&[byte; 0x1000], GuestAddress(0)).unwrap();
             store.write(u64::from(tag) * 0x1000, span(&memory, 0, 0x1000).pieces()).unwrap();
         }
         uring.enter(&memory);
-        for tag in 0..ENTRIES {
+        for tag in 0..MOST_UNDER_WAY {
             let page = span(&memory, 0x8_0000 - u64::from(tag) * 0x1000, 0x1000);
             assert!(uring.begin(tag, read(u64::from(tag) * 0x1000, &page)));
             assert!(!uring.begin(tag, read(0, &page)), "the tag is taken");
         }
-        let whole: Vec<_> = (0..ENTRIES).map(|tag| (tag, true)).collect();
-        assert_eq!(end_of_all(&mut uring, ENTRIES.into()), whole);
+        let whole: Vec<_> = (0..MOST_UNDER_WAY).map(|tag| (tag, true)).collect();
+        assert_eq!(end_of_all(&mut uring, MOST_UNDER_WAY.into()), whole);
         let byte = |at| memory.read_obj::<u8>(GuestAddress(at)).unwrap();
         assert_eq!([0x8_0fff, 0x8_0000, 0x7_ffff, 0x4_1000, 0x4_0fff].map(byte), [1, 1, 2, 64, 0]);
         // Across two regions.
@@ -268,7 +266,7 @@ mod tests {
         uring.enter(&memory);
         assert!(!uring.begin(0, read(0, &span(&other, 0, 0x1000))), "another's memory");
         assert!(!uring.begin(0, read(BYTES - 512, &page)), "past the end");
-        assert!(!uring.begin(ENTRIES, read(0, &page)), "no such tag");
+        assert!(!uring.begin(MOST_UNDER_WAY, read(0, &page)), "no such tag");
         assert!(uring.begin(0, read(0, &page)));
         uring.leave();
         assert_eq!(uring.ended(), None);

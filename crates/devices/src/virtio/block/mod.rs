@@ -19,6 +19,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 pub use self::engine::{Engine, Read};
+pub use self::session::MOST_UNDER_WAY;
 use self::session::Session;
 use super::device::{Active, Device, Kind, Stop, Wait};
 use super::queue::Broken;

@@ -12,8 +12,8 @@ use crate::memory::{Memory, Span};
 use crate::virtio::device::Stop;
 use crate::virtio::queue::{Broken, Ring};
 
-/// Reads that are under way at most.
-pub(super) const MOST_UNDER_WAY: u16 = 64;
+/// Reads that are under way at most; their tags are below it.
+pub const MOST_UNDER_WAY: u16 = 64;
 /// Requests from one queue before the next has its turn.
 const TURN: usize = 32;
 /// What counts as one operation, in bytes, before a request counts as several: as EBS counts on SSDs.
