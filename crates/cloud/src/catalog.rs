@@ -4,6 +4,12 @@
 
 use spec::storage::Architecture::{self, Arm64, X86_64};
 
+/// Root ports of every machine: the places for all volumes but the root volume and all network interfaces but the
+/// primary one, which come and go there while it runs. `docs/decisions/0024-eight-root-ports.md` says why so many.
+pub const PORTS: u8 = 8;
+/// Volumes of an instance at most: the root volume, and one in each port that no network interface is in.
+pub const MAX_VOLUMES: usize = PORTS as usize + 1;
+
 /// An instance type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InstanceType {

@@ -32,12 +32,14 @@ enum Entry {
     Reference(Key, Key),
     /// Which instances were launched by this call?
     Launched(ReservationId, InstanceId),
-    /// Which instances were launched with this client token?
-    Token(String, InstanceId),
+    /// What was made with this client token?
+    Token(String, Key),
     /// Who has this user id?
     User(u32, InstanceId),
     /// Who has this address of a subnet?
     Address(SubnetId, Ipv4Addr, InterfaceId),
+    /// Which interface is attached by this attachment?
+    Attachment(InterfaceAttachmentId, InterfaceId),
     /// Who has this public address now?
     Public(Ipv4Addr, InterfaceId),
     /// Which interfaces of this VPC, or in this security group, should the host have?
@@ -135,13 +137,16 @@ impl World {
         let Some(row) = self.row(key) else { return Vec::new() };
         let mut entries: Vec<_> =
             row.refers_to().into_iter().map(|referred| Entry::Reference(referred, key)).collect();
+        entries.extend(row.client_token().map(|had| Entry::Token(had.token.clone(), key)));
         match row {
             Row::Instance(row) => {
                 entries.push(Entry::Launched(row.reservation, row.id));
                 entries.push(Entry::User(row.user, row.id));
-                entries.extend(row.client_token.map(|had| Entry::Token(had.token, row.id)));
             }
-            Row::Interface(row) => entries.push(Entry::Address(row.subnet, row.address, row.id)),
+            Row::Interface(row) => {
+                entries.push(Entry::Address(row.subnet, row.address, row.id));
+                entries.extend(row.attachment.map(|at| Entry::Attachment(at.id, row.id)));
+            }
             Row::Volume(row) => entries.push(Entry::Size(row.id, row.gib)),
             _ => {}
         }
@@ -197,14 +202,24 @@ impl World {
         ids.filter_map(|id| self.instances.get(&id))
     }
 
-    /// An instance that was launched with this client token.
-    pub fn launched_with(&self, token: &str) -> Option<&Arc<Instance>> {
-        let first = Entry::Token(token.to_owned(), LEAST_INSTANCE);
+    /// A row of one kind that was made with this client token.
+    pub fn made_with<T: Table>(&self, token: &str) -> Option<&Arc<T>> {
+        let first = Entry::Token(token.to_owned(), T::LEAST);
         let mut ids = self.index.answers(first, |entry| match entry {
-            Entry::Token(had, id) if had == token => Some(*id),
+            Entry::Token(had, key) if had == token => T::id(*key),
             _ => None,
         });
-        self.instances.get(&ids.next()?)
+        self.get::<T>(ids.next()?)
+    }
+
+    /// The interface that is attached by this attachment.
+    pub fn attached_by(&self, attachment: InterfaceAttachmentId) -> Option<&Arc<Interface>> {
+        let mut ids =
+            self.index.answers(Entry::Attachment(attachment, LEAST_INTERFACE), |entry| match entry {
+                Entry::Attachment(had, id) if *had == attachment => Some(*id),
+                _ => None,
+            });
+        self.interfaces.get(&ids.next()?)
     }
 
     /// Whether an instance has this user id.

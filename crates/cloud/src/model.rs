@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use spec::control::EndReason;
 use spec::ids::*;
-use spec::machine::{Mac, Run};
+use spec::machine::{DeviceId, Mac, Run};
 use spec::network::{Peer, Target, Traffic};
 use spec::storage::Architecture;
 
@@ -173,6 +173,9 @@ pub struct InstanceStatus {
     pub resets: u64,
     /// Its guest's kernel panicked.
     pub panicked: bool,
+    /// The devices that its machine has, by its own word; none while it runs not, or does not say.
+    #[serde(default)]
+    pub devices: Option<BTreeSet<DeviceId>>,
     /// What the last failed step or ended attempt said.
     pub trouble: Option<String>,
     /// When nothing of a terminated instance was left.
@@ -236,6 +239,12 @@ pub struct Volume {
     pub created: Timestamp,
     /// Where it is attached.
     pub attachment: Option<VolumeAttachment>,
+    /// The last change of its size or kind.
+    #[serde(default)]
+    pub modification: Option<Modification>,
+    /// The client token of the call that made it, with the mark of that call's parameters.
+    #[serde(default)]
+    pub client_token: Option<ClientToken>,
     /// It is to be deleted, and its data with it.
     #[serde(default)]
     pub doomed: bool,
@@ -269,6 +278,34 @@ pub struct VolumeAttachment {
     pub delete_on_termination: bool,
     /// Since when.
     pub since: Timestamp,
+    /// It is to be taken away from the instance; when it is, the attachment ends.
+    #[serde(default)]
+    pub detach: Option<Detach>,
+}
+
+/// A change of a volume, whose row has the new values already: when it was asked for, and what was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modification {
+    /// When it was asked for.
+    pub started: Timestamp,
+    /// The volume's size before, in GiB.
+    pub gib: u32,
+    /// Its type before.
+    pub kind: VolumeKind,
+    /// Its I/O operations a second before.
+    pub iops: Option<u32>,
+    /// Its MiB a second before.
+    pub throughput: Option<u32>,
+}
+
+/// How something is to be taken away from an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Detach {
+    /// By asking its guest, for as long as it takes.
+    Asked,
+    /// Without asking it.
+    Forced,
 }
 
 /// How a volume is. Absent until the volume exists.
@@ -276,6 +313,9 @@ pub struct VolumeAttachment {
 pub struct VolumeStatus {
     /// Which volume.
     pub id: VolumeId,
+    /// When it was seen that a modification was through; one that began later is not.
+    #[serde(default)]
+    pub modified: Option<Timestamp>,
 }
 
 /// A network interface.
@@ -304,6 +344,9 @@ pub struct Interface {
     pub attachment: Option<InterfaceAttachment>,
     /// When it was made.
     pub created: Timestamp,
+    /// The client token of the call that made it, with the mark of that call's parameters.
+    #[serde(default)]
+    pub client_token: Option<ClientToken>,
     /// It is to be deleted.
     #[serde(default)]
     pub doomed: bool,
@@ -325,6 +368,9 @@ pub struct InterfaceAttachment {
     pub delete_on_termination: bool,
     /// Since when.
     pub since: Timestamp,
+    /// It is to be taken away from the instance; when it is, the attachment ends.
+    #[serde(default)]
+    pub detach: Option<Detach>,
 }
 
 /// A key pair, of which only the public half is kept.
@@ -594,6 +640,16 @@ pub(crate) use for_all_tables;
 for_all_tables!(rows);
 
 impl Row {
+    /// The client token of the call that made the row, where such calls have one.
+    pub fn client_token(&self) -> Option<&ClientToken> {
+        match self {
+            Self::Instance(row) => row.client_token.as_ref(),
+            Self::Volume(row) => row.client_token.as_ref(),
+            Self::Interface(row) => row.client_token.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The rows that this one needs; each of them can ask who refers to it, and none may be deleted
     /// while another does.
     pub fn refers_to(&self) -> Vec<Key> {

@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spec::Fingerprint;
+use spec::control::{DeviceState, Status};
 use spec::ids::{GroupId, ImageId, InstanceId, InterfaceId, VolumeId, VpcId};
-use spec::machine::Disk;
+use spec::machine::{Device, DeviceId, Disk, Machine, Nic};
 use spec::network;
 use spec::observed::{MachineState, Observed, Scope};
 use spec::steps::{Resource, Step};
@@ -244,6 +245,8 @@ impl Planner<'_> {
             (Aim::Run, Some(MachineState::Running { status: Some(status), .. })) => {
                 if status.reboots.max(status.rebooting.unwrap_or(0)) < instance.reboots {
                     self.step(Step::Reboot(id, instance.reboots));
+                } else if let Some(step) = self.change_devices(&wish.machine, status) {
+                    self.step(step);
                 }
             }
             (Aim::Run, Some(MachineState::Running { status: None, .. })) => {}
@@ -257,6 +260,55 @@ impl Planner<'_> {
                 self.power_off(id, state, wish.since.plus_seconds(TERMINATE_PATIENCE))
             }
         }
+    }
+
+    /// What comes next of the devices that a running machine has too much, lacks, or has too small.
+    fn change_devices(&mut self, machine: &Machine, status: &Status) -> Option<Step> {
+        // Every machine has a root disk: one that names none is of a build that does not say what it has.
+        if status.disks.is_empty() {
+            return None;
+        }
+        let detach = self.too_much(machine, status);
+        detach.or_else(|| self.too_small(machine.instance, status)).or_else(|| self.lacking(machine, status))
+    }
+
+    /// Takes away what should not be there, where it can be. Force is for who was asked in vain, too.
+    fn too_much(&self, machine: &Machine, status: &Status) -> Option<Step> {
+        let wanted: BTreeSet<DeviceId> = device_ids(machine).collect();
+        let disks = status.disks.iter().map(|(id, disk)| (DeviceId::Disk(*id), disk.port, disk.state));
+        let nics = status.nics.iter().map(|(id, nic)| (DeviceId::Nic(*id), nic.port, nic.state));
+        let mut superfluous =
+            disks.chain(nics).filter(|(id, port, _)| port.is_some() && !wanted.contains(id));
+        superfluous.find_map(|(id, _, state)| {
+            let force = self.world.detach_of(id) == Some(Detach::Forced);
+            let is_next = state == DeviceState::Attached || (state == DeviceState::Detaching && force);
+            is_next.then_some(Step::DetachDevice(machine.instance, id, force))
+        })
+    }
+
+    fn too_small(&self, instance: InstanceId, status: &Status) -> Option<Step> {
+        let attached = status.disks.iter().filter(|(_, disk)| disk.state == DeviceState::Attached);
+        let rows = attached.filter_map(|(id, disk)| Some((self.world.volumes.get(id)?, disk.bytes)));
+        let mut wanted = rows.map(|(row, bytes)| (self.world.wanted_volume(row), bytes));
+        let (volume, _) = wanted.find(|(volume, bytes)| *bytes < volume.bytes)?;
+        Some(Step::GrowDisk(instance, volume.id, volume.bytes))
+    }
+
+    /// Gives what is missing, as soon as it is there to be given and there is a place for it.
+    fn lacking(&mut self, machine: &Machine, status: &Status) -> Option<Step> {
+        if status.free_ports == 0 {
+            return None;
+        }
+        let lacks = |id: DeviceId| status.state_of(id).is_none();
+        let mut disks = machine.disks.iter().filter(|disk| lacks(DeviceId::Disk(disk.volume)));
+        let device = match disks.find(|disk| self.disk_stands(disk)) {
+            Some(disk) => Device::Disk(disk.clone()),
+            None => {
+                let mut nics = machine.nics.iter().filter(|nic| lacks(DeviceId::Nic(nic.interface)));
+                Device::Nic(nics.find(|nic| self.nic_stands(nic))?.clone())
+            }
+        };
+        Some(Step::AttachDevice(machine.instance, device))
     }
 
     fn wake(&mut self, id: InstanceId, at: Timestamp) {
@@ -273,18 +325,21 @@ impl Planner<'_> {
 
     /// The volumes and interfaces of the machine are there, and stay.
     fn ground_stands(&mut self, wish: &MachineWish) -> bool {
-        let (world, look) = (self.world, self.look);
-        let stands = |disk: &Disk| {
-            look.observed.volumes.contains(&disk.volume) && look.covers(Resource::Volume(disk.volume))
-        };
         !wish.machine.disks.is_empty()
-            && wish.machine.disks.iter().all(stands)
-            && wish.machine.nics.iter().all(|nic| {
-                let row = world.interfaces.get(&nic.interface);
-                look.covers(Resource::Interface(nic.vpc, nic.interface))
-                    && self.network_stands(nic.vpc)
-                    && row.is_some_and(|row| self.interface_is(&world.wanted_interface(row)))
-            })
+            && wish.machine.disks.iter().all(|disk| self.disk_stands(disk))
+            && wish.machine.nics.iter().all(|nic| self.nic_stands(nic))
+    }
+
+    fn disk_stands(&self, disk: &Disk) -> bool {
+        self.look.observed.volumes.contains(&disk.volume) && self.look.covers(Resource::Volume(disk.volume))
+    }
+
+    fn nic_stands(&mut self, nic: &Nic) -> bool {
+        let world = self.world;
+        let row = world.interfaces.get(&nic.interface);
+        self.look.covers(Resource::Interface(nic.vpc, nic.interface))
+            && self.network_stands(nic.vpc)
+            && row.is_some_and(|row| self.interface_is(&world.wanted_interface(row)))
     }
 
     fn power_off(&mut self, id: InstanceId, state: &MachineState, deadline: Timestamp) {
@@ -306,4 +361,9 @@ impl Planner<'_> {
             MachineState::Ended(_) | MachineState::Lost { .. } => self.step(Step::RemoveMachine(id)),
         }
     }
+}
+
+fn device_ids(machine: &Machine) -> impl Iterator<Item = DeviceId> {
+    let disks = machine.disks.iter().map(|disk| DeviceId::Disk(disk.volume));
+    disks.chain(machine.nics.iter().map(|nic| DeviceId::Nic(nic.interface)))
 }

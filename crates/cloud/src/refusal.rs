@@ -26,9 +26,21 @@ pub enum Reason {
     DependencyViolation,
     /// An instance is not in a state that allows the command.
     IncorrectInstanceState,
+    /// A volume, or what it should be attached to, is not in a state that allows the command.
+    IncorrectState,
+    /// A volume is being modified already.
+    IncorrectModificationState,
+    /// A volume is attached.
+    VolumeInUse,
+    /// A volume is in another availability zone than the instance.
+    ZoneMismatch,
+    /// A volume is not attached as the command says.
+    NotAttached,
+    /// A network interface is attached.
+    InterfaceInUse,
     /// An image cannot be used.
     ImageUnavailable,
-    /// The instance is protected from the command.
+    /// What is named is protected from the command.
     OperationNotPermitted,
     /// A security group has no such rule.
     RuleNotFound,
@@ -87,6 +99,12 @@ pub enum Kind {
     Subnet,
     /// A network interface.
     Interface,
+    /// A network interface's attachment to an instance.
+    InterfaceAttachment,
+    /// A volume or network interface at an instance.
+    Attachment,
+    /// An availability zone.
+    Zone,
     /// A route table.
     RouteTable,
     /// An internet gateway.

@@ -4,13 +4,13 @@
 //! volume that is no longer there, a terminated instance after its hour. It concludes nothing
 //! about what was not looked at, or is being changed just now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use spec::control::{EndReason, Ending, Status};
 use spec::ids::{ImageId, InstanceId, InterfaceId, VolumeId};
-use spec::machine::Run;
+use spec::machine::{DeviceId, Run};
 use spec::observed::MachineState;
 use spec::steps::Resource;
 
@@ -64,6 +64,7 @@ pub fn settle(tx: &mut Tx<'_>, look: Look<'_>, troubles: &Troubles) -> Vec<News>
         if let Resource::Machine(id) = resource {
             let before = tx.get::<InstanceStatus>(*id);
             settle_machine(tx, *id, look.observed.machines.get(id), troubles);
+            settle_devices(tx, *id, look.observed.machines.get(id));
             if let (Some(before), Some(after)) = (before, tx.get::<InstanceStatus>(*id)) {
                 news.extend(what_is_new(&before, &after).map(|what| News { instance: *id, what }));
             }
@@ -125,6 +126,9 @@ fn settle_machine(tx: &mut Tx<'_>, id: InstanceId, found: Option<&MachineState>,
     if was_running {
         (status.seen, status.since) = (Seen::Nothing, tx.now);
     }
+    if !running {
+        status.devices = None;
+    }
     if tx.world().aim(&instance) == Aim::Run {
         if let Some((reason, message)) = failed {
             if was_running && lived >= LASTED {
@@ -152,6 +156,7 @@ fn fresh(instance: &Instance, now: Timestamp) -> InstanceStatus {
         reboots: instance.reboots,
         resets: 0,
         panicked: false,
+        devices: None,
         trouble: None,
         gone: None,
     }
@@ -163,10 +168,42 @@ fn note_running(status: &mut InstanceStatus, run: Option<Run>, said: Option<&Sta
     }
     status.run = run.unwrap_or(status.run);
     if let Some(said) = said {
+        status.devices = devices_of(said);
         status.reboots = said.reboots;
         status.resets = said.resets;
         status.panicked = said.panicked;
         status.trouble = None;
+    }
+}
+
+/// What a machine has; none where it is of a build that does not say: every machine has a root disk.
+fn devices_of(said: &Status) -> Option<BTreeSet<DeviceId>> {
+    let disks = said.disks.keys().copied().map(DeviceId::Disk);
+    let nics = said.nics.keys().copied().map(DeviceId::Nic);
+    (!said.disks.is_empty()).then(|| disks.chain(nics).collect())
+}
+
+/// Ends the attachments of what was to be taken away, and is.
+fn settle_devices(tx: &mut Tx<'_>, instance: InstanceId, found: Option<&MachineState>) {
+    let devices = match found {
+        Some(MachineState::Running { status, .. }) => match status.as_ref().and_then(devices_of) {
+            Some(devices) => devices,
+            None => return,
+        },
+        _ => BTreeSet::new(),
+    };
+    let is_gone = |tx: &Tx<'_>, id| tx.world().detach_of(id).is_some() && !devices.contains(&id);
+    let volumes: Vec<Arc<Volume>> = tx.world().volumes_of(instance).into_iter().cloned().collect();
+    for volume in volumes {
+        if is_gone(tx, DeviceId::Disk(volume.id)) {
+            tx.put(Volume { attachment: None, ..(*volume).clone() });
+        }
+    }
+    let interfaces: Vec<Arc<Interface>> = tx.world().interfaces_of(instance).into_iter().cloned().collect();
+    for interface in interfaces {
+        if is_gone(tx, DeviceId::Nic(interface.id)) {
+            tx.put(Interface { attachment: None, ..(*interface).clone() });
+        }
     }
 }
 
@@ -291,7 +328,25 @@ fn settle_volume(tx: &mut Tx<'_>, id: VolumeId, look: Look<'_>) {
         tx.remove(Key::VolumeStatus(id));
         tx.remove(Key::Volume(id));
     } else if exists {
-        tx.put_if_changed(id, VolumeStatus { id });
+        let mut modified = tx.get::<VolumeStatus>(id).and_then(|status| status.modified);
+        let open = volume.modification.filter(|_| tx.world().modification_end(&volume).is_none());
+        if let Some(open) = open.filter(|_| is_grown(tx, &volume, look)) {
+            modified = Some(tx.now.max(Timestamp(open.started.0 + 1)));
+        }
+        tx.put_if_changed(id, VolumeStatus { id, modified });
+    }
+}
+
+/// Whoever has the volume sees it as large as it should be. One that nobody has open grows when it is opened.
+fn is_grown(tx: &Tx<'_>, volume: &Volume, look: Look<'_>) -> bool {
+    let Some(at) = &volume.attachment else { return true };
+    let wanted = tx.world().wanted_volume(volume).bytes;
+    match look.observed.machines.get(&at.instance) {
+        _ if !look.covers(Resource::Machine(at.instance)) => false,
+        Some(MachineState::Running { status, .. }) => status
+            .as_ref()
+            .is_some_and(|status| status.disks.get(&volume.id).is_none_or(|disk| disk.bytes >= wanted)),
+        _ => true,
     }
 }
 

@@ -13,10 +13,11 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use spec::ids::InstanceId;
-use spec::machine::Run;
+use spec::ids::{InstanceId, InterfaceId};
+use spec::machine::{DeviceId, Run};
 
 use crate::model::*;
+use crate::time::Timestamp;
 use crate::world::World;
 
 /// An instance's state.
@@ -79,6 +80,15 @@ impl VolumeState {
     }
 }
 
+/// How far an attachment is, by EC2's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "EC2's names, explained there")]
+pub enum AttachmentState {
+    Attaching,
+    Attached,
+    Detaching,
+}
+
 impl World {
     /// The life of the instance that ended by itself, if it is the one the user wants.
     pub fn over(&self, instance: &Instance) -> Option<&Over> {
@@ -134,6 +144,42 @@ impl World {
             VolumeState::InUse
         } else {
             VolumeState::Available
+        }
+    }
+
+    /// When the volume's last modification was through; none while it is not, or where there was none.
+    pub fn modification_end(&self, volume: &Volume) -> Option<Timestamp> {
+        let started = volume.modification?.started;
+        let status = self.volume_statuses.get(&volume.id)?;
+        status.modified.filter(|modified| *modified > started)
+    }
+
+    /// How far the volume's attachment to its instance is.
+    pub fn volume_attachment_state(&self, volume: &Volume, at: &VolumeAttachment) -> AttachmentState {
+        match self.volume_state(volume) {
+            VolumeState::Creating => AttachmentState::Attaching,
+            VolumeState::Deleting => AttachmentState::Detaching,
+            _ => self.attachment_state(at.instance, DeviceId::Disk(volume.id), at.detach),
+        }
+    }
+
+    /// How far the interface's attachment to its instance is.
+    pub fn interface_attachment_state(&self, id: InterfaceId, at: &InterfaceAttachment) -> AttachmentState {
+        self.attachment_state(at.instance, DeviceId::Nic(id), at.detach)
+    }
+
+    /// With a machine that does not run, or does not say what it has, everything is attached that should be.
+    fn attachment_state(
+        &self,
+        instance: InstanceId,
+        device: DeviceId,
+        detach: Option<Detach>,
+    ) -> AttachmentState {
+        let devices = self.instance_statuses.get(&instance).and_then(|status| status.devices.as_ref());
+        match detach {
+            Some(_) => AttachmentState::Detaching,
+            None if devices.is_some_and(|devices| !devices.contains(&device)) => AttachmentState::Attaching,
+            None => AttachmentState::Attached,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use spec::ids::*;
-use spec::machine::{Disk, Limits, Machine, Nic, Run};
+use spec::machine::{DeviceId, Disk, Limits, Machine, Nic, Run};
 use spec::network::{self, PublicAddress, Route, Rule, Uplink};
 use spec::steps::Resource;
 use spec::storage;
@@ -62,17 +62,18 @@ impl World {
                 memory_mib: kind.memory_mib,
                 disks: self.disks(instance),
                 nics: self.nics(instance),
-                ports: 0,
+                ports: catalog::PORTS,
                 reboots: instance.reboots,
             },
         })
     }
 
-    /// The instance's disks: the root disk first, the others by device name.
+    /// The instance's disks: the root disk first, the others by device name. Those that are to be taken away are none
+    /// any more.
     fn disks(&self, instance: &Instance) -> Vec<Disk> {
         let root = self.root_device(instance);
         let mut volumes = self.volumes_of(instance.id);
-        volumes.retain(|volume| !volume.doomed);
+        volumes.retain(|volume| !volume.doomed && self.detach_of(DeviceId::Disk(volume.id)).is_none());
         volumes.sort_by_key(|volume| volume.attachment.as_ref().is_none_or(|at| at.device != root));
         volumes
             .into_iter()
@@ -83,6 +84,7 @@ impl World {
     fn nics(&self, instance: &Instance) -> Vec<Nic> {
         let interfaces = self.interfaces_of(instance.id);
         let index = |row: &Interface| row.attachment.as_ref().map_or(0, |at| at.device_index);
+        let stays = |row: &&Arc<Interface>| self.detach_of(DeviceId::Nic(row.id)).is_none();
         let nic = |row: &Arc<Interface>| Nic {
             interface: row.id,
             // Far above what any machine has room for, an index is refused like every other that is too high.
@@ -92,7 +94,15 @@ impl World {
             mtu: MTU,
             limits: Limits::default(),
         };
-        interfaces.into_iter().map(nic).collect()
+        interfaces.into_iter().filter(stays).map(nic).collect()
+    }
+
+    /// How a device is to be taken away from its instance, if it is.
+    pub fn detach_of(&self, device: DeviceId) -> Option<Detach> {
+        match device {
+            DeviceId::Disk(id) => self.volumes.get(&id)?.attachment.as_ref()?.detach,
+            DeviceId::Nic(id) => self.interfaces.get(&id)?.attachment.as_ref()?.detach,
+        }
     }
 
     /// Whether the host should have a TAP for the interface.

@@ -11,12 +11,16 @@ use cloud::World;
 use cloud::capacity::room_for;
 use cloud::catalog;
 use cloud::model::*;
+use cloud::rules::network_interfaces::{self, Attribute, NewInterface};
+use cloud::rules::performance::Performance;
+use cloud::rules::volumes::{self, Change, NewVolume};
 use cloud::rules::{block_devices::BlockDevice, instances as rules, launch::run_instances, security_groups};
 use cloud::state::InstanceState;
 use common::Cloud;
-use spec::control::EndReason;
+use spec::control::{DeviceState, EndReason};
 use spec::ids::*;
-use spec::observed::Scope;
+use spec::machine::DeviceId;
+use spec::observed::{MachineState, Scope};
 use spec::steps::Step;
 use tests::small_world::{chance, launch};
 
@@ -71,6 +75,7 @@ fn check_rest(cloud: &Cloud) {
             }
             other => panic!("{} is at rest in {other:?}", instance.id),
         }
+        check_devices(cloud, instance);
         if state == InstanceState::Terminated {
             assert!(world.volumes_of(instance.id).is_empty() && world.interfaces_of(instance.id).is_empty());
         }
@@ -85,6 +90,37 @@ fn check_rest(cloud: &Cloud) {
     }
 }
 
+/// A machine has what it should have, as large as it should be, and besides only what its guest does not let go of.
+fn check_devices(cloud: &Cloud, instance: &Instance) {
+    let world = &cloud.world;
+    let machine = world.wanted_machine(instance).unwrap().machine;
+    let Some(MachineState::Running { status: Some(status), .. }) = cloud.host.machines.get(&instance.id)
+    else {
+        let rows = (world.volumes_of(instance.id), world.interfaces_of(instance.id));
+        assert_eq!(
+            (rows.0.len(), rows.1.len()),
+            (machine.disks.len(), machine.nics.len()),
+            "all that leave have left"
+        );
+        return;
+    };
+    for disk in &machine.disks {
+        let wanted = world.wanted_volume(&world.volumes[&disk.volume]).bytes;
+        let found = &status.disks[&disk.volume];
+        assert_eq!((found.state, found.bytes), (DeviceState::Attached, wanted), "{}", disk.volume);
+    }
+    for nic in &machine.nics {
+        assert_eq!(status.nics[&nic.interface].state, DeviceState::Attached, "{}", nic.interface);
+    }
+    let stays = |id| status.state_of(id) == Some(DeviceState::Attached);
+    let disks = status.disks.keys().filter(|id| stays(DeviceId::Disk(**id))).count();
+    let nics = status.nics.keys().filter(|id| stays(DeviceId::Nic(**id))).count();
+    assert_eq!((disks, nics), (machine.disks.len(), machine.nics.len()), "of {}", instance.id);
+    for volume in world.volumes_of(instance.id) {
+        assert!(volume.modification.is_none() || world.modification_end(volume).is_some(), "{}", volume.id);
+    }
+}
+
 fn any<T: Copy>(things: &[T], random: u64) -> Option<T> {
     let index = usize::try_from(random % things.len().max(1) as u64).unwrap();
     things.get(index).copied()
@@ -94,7 +130,7 @@ fn any<T: Copy>(things: &[T], random: u64) -> Option<T> {
 fn act(cloud: &mut Cloud, image: ImageId, random: &mut impl FnMut() -> u64) {
     let ids: Vec<InstanceId> = cloud.world.instances.keys().copied().collect();
     let one = any(&ids, random());
-    let kind = random() % 12;
+    let kind = random() % 20;
     match (kind, one) {
         (0..=2, _) | (_, None) => {
             let mut command = launch(image);
@@ -125,7 +161,61 @@ fn act(cloud: &mut Cloud, image: ImageId, random: &mut impl FnMut() -> u64) {
             let reasons = [EndReason::Crashed, EndReason::Failed, EndReason::Unbuildable];
             cloud.end(id, any(&reasons, random()).unwrap());
         }
-        (_, Some(_)) => cloud.guests_obey = !cloud.guests_obey,
+        (11, Some(_)) => cloud.guests_obey = !cloud.guests_obey,
+        (12..=15, Some(id)) => act_on_volumes(cloud, id, random),
+        (_, Some(id)) => act_on_interfaces(cloud, id, random),
+    }
+}
+
+/// Something is done with volumes, whether that is allowed or not.
+fn act_on_volumes(cloud: &mut Cloud, instance: InstanceId, random: &mut impl FnMut() -> u64) {
+    let ids: Vec<VolumeId> = cloud.world.volumes.keys().copied().collect();
+    let volume = any(&ids, random()).unwrap_or(VolumeId::from_random(0));
+    let device = format!("/dev/sd{}", char::from(b'f' + u8::try_from(random() % 9).unwrap()));
+    let zone = cloud.world.subnets[&cloud.world.instances[&instance].subnet].zone.clone();
+    let new = NewVolume {
+        zone,
+        gib: 1,
+        kind: VolumeKind::Gp2,
+        performance: Performance::default(),
+        tags: Tags::new(),
+        client_token: None,
+    };
+    let force = random().is_multiple_of(2);
+    let change = Change { gib: Some(1 + u32::try_from(random() % 30).unwrap()), ..Change::default() };
+    match random() % 6 {
+        0 => drop(cloud.command(|tx| volumes::create(tx, &new))),
+        1 | 2 => drop(cloud.command(|tx| volumes::attach(tx, volume, instance, &device))),
+        3 => drop(cloud.command(|tx| volumes::detach(tx, volume, None, None, force))),
+        4 => drop(cloud.command(|tx| volumes::modify(tx, volume, change))),
+        _ => drop(cloud.command(|tx| volumes::delete(tx, volume))),
+    }
+}
+
+/// The same with network interfaces.
+fn act_on_interfaces(cloud: &mut Cloud, instance: InstanceId, random: &mut impl FnMut() -> u64) {
+    let ids: Vec<InterfaceId> = cloud.world.interfaces.keys().copied().collect();
+    let interface = any(&ids, random()).unwrap_or(InterfaceId::from_random(0));
+    let attachment = cloud.world.interfaces.get(&interface).and_then(|row| row.attachment.as_ref());
+    let attachment = attachment.map_or(InterfaceAttachmentId::from_random(0), |at| at.id);
+    let new = NewInterface {
+        subnet: cloud.world.instances[&instance].subnet,
+        description: String::new(),
+        address: None,
+        groups: some_group(cloud, random()).into_iter().collect(),
+        tags: Tags::new(),
+        client_token: None,
+    };
+    let (force, index) = (random().is_multiple_of(2), u32::try_from(random() % 4).unwrap());
+    match random() % 6 {
+        0 => drop(cloud.command(|tx| network_interfaces::create(tx, &new))),
+        1 | 2 => drop(cloud.command(|tx| network_interfaces::attach(tx, interface, instance, index))),
+        3 => drop(cloud.command(|tx| network_interfaces::detach(tx, attachment, force))),
+        4 => {
+            let goes = Attribute::DeleteOnTermination(attachment, force);
+            drop(cloud.command(|tx| network_interfaces::modify(tx, interface, &goes)));
+        }
+        _ => drop(cloud.command(|tx| network_interfaces::delete(tx, interface))),
     }
 }
 

@@ -215,6 +215,28 @@ actions! {
         volumes {
             DescribeVolumes(volumes::DescribeVolumesRequest) -> volumes::DescribeVolumesResponse,
                 "Describes volumes", unobeyed volumes::DESCRIBE_VOLUMES;
+            CreateVolume(volumes::CreateVolumeRequest) -> volumes::Volume,
+                "Makes an empty volume", unobeyed volumes::CREATE_VOLUME;
+            DeleteVolume(volumes::DeleteVolumeRequest) -> Done,
+                "Deletes a volume that is attached nowhere, and its data";
+            AttachVolume(volumes::AttachVolumeRequest) -> volumes::VolumeAttachment,
+                "Gives a volume to an instance: to a running one at once, to a stopped one for its next start",
+                unobeyed volumes::ATTACH_VOLUME;
+            DetachVolume(volumes::DetachVolumeRequest) -> volumes::VolumeAttachment,
+                "Takes a volume from its instance, whose guest is asked unless it is forced";
+            ModifyVolume(volumes::ModifyVolumeRequest) -> volumes::ModifyVolumeResponse,
+                "Makes a volume larger or of another type, also while its guest uses it",
+                unobeyed volumes::MODIFY_VOLUME;
+            DescribeVolumesModifications(volumes::DescribeVolumesModificationsRequest)
+                -> volumes::DescribeVolumesModificationsResponse,
+                "Describes the last change of each volume", unobeyed volumes::DESCRIBE_VOLUMES_MODIFICATIONS;
+            DescribeVolumeStatus(volumes::DescribeVolumeStatusRequest) -> volumes::DescribeVolumeStatusResponse,
+                "Describes the health of volumes", unobeyed volumes::DESCRIBE_VOLUME_STATUS;
+            DescribeVolumeAttribute(volumes::DescribeVolumeAttributeRequest)
+                -> volumes::DescribeVolumeAttributeResponse,
+                "Describes one attribute of a volume";
+            ModifyVolumeAttribute(volumes::ModifyVolumeAttributeRequest) -> Done,
+                "Changes one attribute of a volume", unobeyed volumes::MODIFY_VOLUME_ATTRIBUTE;
         }
         vpcs {
             DescribeVpcs(vpcs::DescribeVpcsRequest) -> vpcs::DescribeVpcsResponse,
@@ -240,6 +262,23 @@ actions! {
             DescribeNetworkInterfaces(network_interfaces::DescribeNetworkInterfacesRequest)
                 -> network_interfaces::DescribeNetworkInterfacesResponse,
                 "Describes network interfaces", unobeyed network_interfaces::DESCRIBE_NETWORK_INTERFACES;
+            DescribeNetworkInterfaceAttribute(network_interfaces::DescribeNetworkInterfaceAttributeRequest)
+                -> network_interfaces::DescribeNetworkInterfaceAttributeResponse,
+                "Describes one attribute of a network interface";
+            CreateNetworkInterface(network_interfaces::CreateNetworkInterfaceRequest)
+                -> network_interfaces::CreateNetworkInterfaceResponse,
+                "Makes a network interface in a subnet", unobeyed network_interfaces::CREATE_NETWORK_INTERFACE;
+            DeleteNetworkInterface(network_interfaces::DeleteNetworkInterfaceRequest) -> Done,
+                "Deletes a network interface that is attached nowhere";
+            AttachNetworkInterface(network_interfaces::AttachNetworkInterfaceRequest)
+                -> network_interfaces::AttachNetworkInterfaceResponse,
+                "Gives a network interface to an instance: to a running one at once, to a stopped one for its next start",
+                unobeyed network_interfaces::ATTACH_NETWORK_INTERFACE;
+            DetachNetworkInterface(network_interfaces::DetachNetworkInterfaceRequest) -> Done,
+                "Takes a network interface from its instance, whose guest is asked unless it is forced";
+            ModifyNetworkInterfaceAttribute(network_interfaces::ModifyNetworkInterfaceAttributeRequest) -> Done,
+                "Changes one attribute of a network interface",
+                unobeyed network_interfaces::MODIFY_NETWORK_INTERFACE_ATTRIBUTE;
         }
         network_acls {
             DescribeNetworkAcls(network_acls::DescribeNetworkAclsRequest)

@@ -271,12 +271,14 @@ pub enum Resource {
     KeyPair,
     NetworkAcl,
     NetworkInterface,
+    NetworkInterfaceAttachment,
     RouteTable,
     SecurityGroup,
     SecurityGroupRule,
     Snapshot,
     Subnet,
     Volume,
+    VolumeModification,
     Vpc,
 }
 
@@ -292,12 +294,16 @@ impl Resource {
             Self::KeyPair => ("InvalidKeyPair.NotFound", "key pair"),
             Self::NetworkAcl => ("InvalidNetworkAclID.NotFound", "network acl ID"),
             Self::NetworkInterface => ("InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
+            Self::NetworkInterfaceAttachment => {
+                ("InvalidAttachmentID.NotFound", "networkInterface attachment ID")
+            }
             Self::RouteTable => ("InvalidRouteTableID.NotFound", "routeTable ID"),
             Self::SecurityGroup => ("InvalidGroup.NotFound", "security group"),
             Self::SecurityGroupRule => ("InvalidSecurityGroupRuleId.NotFound", "security group rule ID"),
             Self::Snapshot => ("InvalidSnapshot.NotFound", "snapshot"),
             Self::Subnet => ("InvalidSubnetID.NotFound", "subnet ID"),
             Self::Volume => ("InvalidVolume.NotFound", "volume"),
+            Self::VolumeModification => ("InvalidVolumeModification.NotFound", "modification for volume"),
             Self::Vpc => ("InvalidVpcID.NotFound", "vpc ID"),
         }
     }
@@ -313,12 +319,15 @@ impl Resource {
             Self::KeyPair => ("InvalidKeyPairId.Malformed", "key"),
             Self::NetworkAcl => ("InvalidNetworkAclId.Malformed", "acl"),
             Self::NetworkInterface => ("InvalidNetworkInterfaceId.Malformed", "eni"),
+            Self::NetworkInterfaceAttachment => {
+                ("InvalidNetworkInterfaceAttachmentId.Malformed", "eni-attach")
+            }
             Self::RouteTable => ("InvalidRouteTableId.Malformed", "rtb"),
             Self::SecurityGroup => ("InvalidGroupId.Malformed", "sg"),
             Self::SecurityGroupRule => ("InvalidSecurityGroupRuleId.Malformed", "sgr"),
             Self::Snapshot => ("InvalidSnapshotID.Malformed", "snap"),
             Self::Subnet => ("InvalidSubnetID.Malformed", "subnet"),
-            Self::Volume => ("InvalidVolumeID.Malformed", "vol"),
+            Self::Volume | Self::VolumeModification => ("InvalidVolumeID.Malformed", "vol"),
             Self::Vpc => ("InvalidVpcID.Malformed", "vpc"),
         }
     }

@@ -6,14 +6,11 @@ use std::collections::BTreeSet;
 
 use spec::ids::*;
 
+use crate::catalog::MAX_VOLUMES;
 use crate::model::*;
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::{Kind, Reason, Refusal};
 use crate::rules::performance::{self, Performance};
 use crate::tx::Tx;
-
-/// Volumes of an instance at most (AWS, *Amazon EBS volume limits*: 28 attachments, one of which
-/// is the network interface).
-pub const MAX_VOLUMES: usize = 27;
 
 /// One block device mapping.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -69,10 +66,8 @@ pub(super) fn check_volumes(image: &Image, devices: &[BlockDevice]) -> Result<Ve
         volumes.push(new_volume(device, gib, VolumeKind::Gp2, None)?);
     }
     if volumes.len() > MAX_VOLUMES {
-        return Err(bad(format!(
-            "An instance can have {MAX_VOLUMES} volumes, {} were asked for",
-            volumes.len()
-        )));
+        let text = format!("An instance can have {MAX_VOLUMES} volumes, {} were asked for", volumes.len());
+        return Err(Refusal::new(Reason::LimitExceeded(Kind::Attachment), text));
     }
     Ok(volumes)
 }
@@ -111,7 +106,7 @@ fn new_volume(
 }
 
 /// `/dev/sdf`, `/dev/xvdba`, `/dev/sda1`: as AWS's *Device names for volumes* has them.
-fn is_device_name(name: &str) -> bool {
+pub(super) fn is_device_name(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("/dev/sd").or_else(|| name.strip_prefix("/dev/xvd")) else {
         return false;
     };
@@ -144,7 +139,10 @@ pub(super) fn write_volumes(
                 device: volume.device.clone(),
                 delete_on_termination: volume.delete_on_termination,
                 since: tx.now,
+                detach: None,
             }),
+            modification: None,
+            client_token: None,
             doomed: false,
             tags: tags.clone(),
         });

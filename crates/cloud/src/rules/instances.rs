@@ -37,6 +37,7 @@ pub fn start(tx: &mut Tx<'_>, ids: &[InstanceId]) -> Result<Vec<StateChange>, Re
 }
 
 fn start_one(tx: &mut Tx<'_>, instance: &Instance) -> Result<(), Refusal> {
+    check_root(tx, instance)?;
     if let Some(kind) = catalog::find(&instance.instance_type) {
         capacity::fit(tx.world(), kind, 1, 1)?;
     }
@@ -51,6 +52,21 @@ fn start_one(tx: &mut Tx<'_>, instance: &Instance) -> Result<(), Refusal> {
         tx.put(Interface { auto_public: Some(public), ..(**interface).clone() });
     }
     Ok(())
+}
+
+/// The refusal where there is nothing to start from: a root volume can be taken away while an instance is stopped.
+fn check_root(tx: &Tx<'_>, instance: &Instance) -> Result<(), Refusal> {
+    let root = tx.world().root_device(instance);
+    let volumes = tx.world().volumes_of(instance.id);
+    let mut there = volumes.iter().filter_map(|row| row.attachment.as_ref());
+    if there.any(|at| at.device == root && at.detach.is_none()) {
+        return Ok(());
+    }
+    let text = format!(
+        "Invalid value '{}' for instanceId. Instance does not have a volume attached at root ({root})",
+        instance.id
+    );
+    Err(Refusal::new(Reason::InvalidValue, text))
 }
 
 /// Stops running instances; `force` does not ask their guests.

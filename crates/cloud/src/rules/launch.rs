@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use spec::Fingerprint;
 use spec::ids::*;
 use spec::machine::Mac;
 use spec::storage::Architecture;
@@ -18,6 +17,7 @@ use crate::catalog::{self, InstanceType};
 use crate::model::*;
 use crate::refusal::{Kind, Reason, Refusal};
 use crate::rules::block_devices::{BlockDevice, NewVolume, check_volumes, write_volumes};
+use crate::rules::client_tokens::{earlier, mark};
 use crate::rules::tags::check_tags;
 use crate::subnet_space::{self, next_free};
 use crate::tx::Tx;
@@ -91,10 +91,9 @@ struct Checked {
 
 /// Launches instances; the reservation says which.
 pub fn run_instances(tx: &mut Tx<'_>, launch: &Launch) -> Result<ReservationId, Refusal> {
-    let token =
-        launch.client_token.clone().map(|token| ClientToken { token, parameters: Fingerprint::of(launch).0 });
-    if let Some(earlier) = token.as_ref().map(|token| same_token(tx, token)).transpose()?.flatten() {
-        return Ok(earlier);
+    let token = mark(launch.client_token.as_ref(), launch);
+    if let Some(instance) = earlier::<Instance>(tx, token.as_ref())? {
+        return Ok(instance.reservation);
     }
     let checked = check(tx, launch)?;
     let reservation = ReservationId::from_random(tx.random());
@@ -104,18 +103,6 @@ pub fn run_instances(tx: &mut Tx<'_>, launch: &Launch) -> Result<ReservationId, 
         write_interface(tx, launch, &checked, instance)?;
     }
     Ok(reservation)
-}
-
-/// The reservation that was made with this token already.
-fn same_token(tx: &Tx<'_>, token: &ClientToken) -> Result<Option<ReservationId>, Refusal> {
-    match tx.world().launched_with(&token.token) {
-        None => Ok(None),
-        Some(row) if row.client_token.as_ref() == Some(token) => Ok(Some(row.reservation)),
-        Some(_) => Err(Refusal::new(
-            Reason::IdempotentParameterMismatch,
-            format!("The client token '{}' was used before with other parameters", token.token),
-        )),
-    }
 }
 
 fn check(tx: &Tx<'_>, launch: &Launch) -> Result<Checked, Refusal> {
@@ -360,8 +347,10 @@ fn write_interface(
             device_index: 0,
             delete_on_termination: !launch.keep_interface,
             since: tx.now,
+            detach: None,
         }),
         created: tx.now,
+        client_token: None,
         doomed: false,
         tags: launch.interface_tags.clone(),
     });

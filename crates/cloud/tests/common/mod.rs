@@ -7,8 +7,9 @@ use cloud::plan::Look;
 use cloud::settle::Troubles;
 use cloud::{Refusal, Settings, Timestamp, Tx, World, plan, settle};
 use spec::Fingerprint;
-use spec::control::{EndReason, Ending, Status};
+use spec::control::{DeviceState, DiskStatus, EndReason, Ending, NicStatus, Status};
 use spec::ids::*;
+use spec::machine::{Device, DeviceId};
 use spec::observed::{MachineState, Observed, Scope};
 use spec::steps::Step;
 use tests::small_world::{chance, first_image, settings};
@@ -152,9 +153,15 @@ impl Cloud {
                 host.images.remove(id);
             }
             Step::StartMachine(machine) => {
-                let status = Status::new(machine.run, machine.reboots);
+                let mut status =
+                    Status { free_ports: machine.ports, ..Status::new(machine.run, machine.reboots) };
+                let disks = machine.disks.iter().cloned().map(Device::Disk);
+                let nics = machine.nics.iter().cloned().map(Device::Nic);
+                for (index, device) in disks.enumerate().chain(nics.enumerate()) {
+                    self.put_device(&mut status, &device, (index > 0).then_some(0));
+                }
                 let state = MachineState::Running { run: Some(machine.run), status: Some(status) };
-                host.machines.insert(machine.instance, state);
+                self.host.machines.insert(machine.instance, state);
             }
             Step::PowerOff(id) if self.guests_obey => self.end(*id, EndReason::PoweredOff),
             Step::PowerOff(id) => {
@@ -167,12 +174,45 @@ impl Cloud {
                     (status.reboots, status.resets) = (*count, status.resets + 1);
                 }
             }
-            Step::AttachDevice(..) | Step::DetachDevice(..) | Step::GrowDisk(..) => {
-                unreachable!("devices of these machines stay: {step:?}")
+            Step::AttachDevice(id, device) => {
+                let mut status = self.status(*id).clone();
+                self.put_device(&mut status, device, Some(0));
+                *self.status(*id) = status;
+            }
+            Step::DetachDevice(id, device, force) => {
+                let obey = self.guests_obey || *force;
+                detach(self.status(*id), *device, obey);
+            }
+            Step::GrowDisk(id, volume, bytes) => {
+                self.status(*id).disks.get_mut(volume).unwrap().bytes = *bytes;
             }
             Step::KillMachine(id) => self.kill(*id),
             Step::RemoveMachine(id) => {
                 host.machines.remove(id);
+            }
+        }
+    }
+
+    /// What a running machine says of itself.
+    pub(crate) fn status(&mut self, id: InstanceId) -> &mut Status {
+        match self.host.machines.get_mut(&id) {
+            Some(MachineState::Running { status: Some(status), .. }) => status,
+            other => panic!("{id} does not run: {other:?}"),
+        }
+    }
+
+    fn put_device(&self, status: &mut Status, device: &Device, port: Option<u8>) {
+        if port.is_some() {
+            status.free_ports = status.free_ports.checked_sub(1).unwrap();
+        }
+        let state = DeviceState::Attached;
+        match device {
+            Device::Disk(disk) => {
+                let bytes = self.world.wanted_volume(&self.world.volumes[&disk.volume]).bytes;
+                status.disks.insert(disk.volume, DiskStatus { port, state, bytes });
+            }
+            Device::Nic(nic) => {
+                status.nics.insert(nic.interface, NicStatus { port, state });
             }
         }
     }
@@ -199,6 +239,13 @@ impl Cloud {
                 let nic = |id| self.host.interfaces.keys().any(|(_, found)| *found == id);
                 assert!(machine.nics.iter().all(|one| nic(one.interface)), "{step:?}");
             }
+            Step::AttachDevice(id, Device::Disk(disk)) => {
+                assert!(running(id) && self.host.volumes.contains(&disk.volume), "{step:?}");
+            }
+            Step::AttachDevice(id, Device::Nic(nic)) => {
+                let tap = self.host.interfaces.contains_key(&(nic.vpc, nic.interface));
+                assert!(running(id) && tap, "{step:?}");
+            }
             Step::RemoveMachine(id) => assert!(!running(id), "{step:?}"),
             Step::RemoveVolume(id) => {
                 let users = self.world.volumes.get(id).and_then(|row| row.attachment.as_ref());
@@ -210,5 +257,19 @@ impl Cloud {
             }
             _ => {}
         }
+    }
+}
+
+/// A guest that obeys lets go at once; another keeps what it is asked for.
+fn detach(status: &mut Status, device: DeviceId, obey: bool) {
+    let state = match device {
+        DeviceId::Disk(id) => &mut status.disks.get_mut(&id).unwrap().state,
+        DeviceId::Nic(id) => &mut status.nics.get_mut(&id).unwrap().state,
+    };
+    *state = DeviceState::Detaching;
+    if obey {
+        status.free_ports += 1;
+        status.disks.retain(|id, _| DeviceId::Disk(*id) != device);
+        status.nics.retain(|id, _| DeviceId::Nic(*id) != device);
     }
 }

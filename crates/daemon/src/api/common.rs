@@ -4,15 +4,47 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use cloud::model::{Interface, Tags};
+use cloud::state::AttachmentState;
 use cloud::{Settings, World};
 use ec2::Error;
-use ec2::shapes::common::{GroupIdentifier, Tag, TagSpecification};
+use ec2::shapes::common::{AttachmentStatus, GroupIdentifier, Tag, TagSpecification};
 use guest_services::names;
 use spec::ids::GroupId;
+
+/// Characters of a client token at most (AWS, *Ensuring idempotency in Amazon EC2 API requests*).
+const MAX_CLIENT_TOKEN: usize = 64;
+
+/// The client token that a request says; an empty one is none.
+pub(super) fn read_token(token: Option<String>) -> Result<Option<String>, Error> {
+    let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(None) };
+    if token.len() <= MAX_CLIENT_TOKEN && token.is_ascii() {
+        return Ok(Some(token));
+    }
+    let start: String = token.chars().take(MAX_CLIENT_TOKEN).collect();
+    let why = format!("A client token has at most {MAX_CLIENT_TOKEN} ASCII characters.");
+    Err(Error::invalid_parameter_value("ClientToken", &start, &why))
+}
+
+/// The private address that a request says.
+pub(super) fn read_address(text: &str) -> Result<Ipv4Addr, Error> {
+    text.parse().map_err(|_| {
+        let text: String = text.chars().take(64).collect();
+        Error::invalid_parameter_value("PrivateIpAddress", &text, "Expected an IPv4 address.")
+    })
+}
 
 /// A moment as EC2 shows it.
 pub(super) fn time(at: cloud::Timestamp) -> ec2::Timestamp {
     ec2::Timestamp::from_unix(at.0 / 1000)
+}
+
+/// How far an attachment is, as EC2 shows it.
+pub(super) fn attachment_status(state: AttachmentState) -> AttachmentStatus {
+    match state {
+        AttachmentState::Attaching => AttachmentStatus::Attaching,
+        AttachmentState::Attached => AttachmentStatus::Attached,
+        AttachmentState::Detaching => AttachmentStatus::Detaching,
+    }
 }
 
 /// Tags as EC2 shows them, by key.

@@ -23,6 +23,12 @@ fn code(reason: Reason) -> (u16, String) {
         Reason::Duplicate(_) => (400, "InvalidParameterValue"),
         Reason::DependencyViolation => (400, "DependencyViolation"),
         Reason::IncorrectInstanceState => (400, "IncorrectInstanceState"),
+        Reason::IncorrectState => (400, "IncorrectState"),
+        Reason::IncorrectModificationState => (400, "IncorrectModificationState"),
+        Reason::VolumeInUse => (400, "VolumeInUse"),
+        Reason::ZoneMismatch => (400, "InvalidVolume.ZoneMismatch"),
+        Reason::NotAttached => (400, "InvalidAttachment.NotFound"),
+        Reason::InterfaceInUse => (400, "InvalidNetworkInterface.InUse"),
         Reason::ImageUnavailable => (400, "InvalidAMIID.Unavailable"),
         Reason::OperationNotPermitted => (400, "OperationNotPermitted"),
         Reason::RuleNotFound => (400, "InvalidPermission.NotFound"),
@@ -36,6 +42,7 @@ fn code(reason: Reason) -> (u16, String) {
         Reason::LimitExceeded(Kind::Rule) => (400, "RulesPerSecurityGroupLimitExceeded"),
         Reason::LimitExceeded(Kind::Group) => (400, "SecurityGroupsPerInstanceLimitExceeded"),
         Reason::LimitExceeded(Kind::Tag) => (400, "TagLimitExceeded"),
+        Reason::LimitExceeded(Kind::Attachment) => (400, "AttachmentLimitExceeded"),
         Reason::LimitExceeded(Kind::Volume) => (400, "VolumeLimitExceeded"),
         Reason::LimitExceeded(_) => (400, "ResourceLimitExceeded"),
         Reason::InvalidValue => (400, "InvalidParameterValue"),
@@ -65,8 +72,10 @@ fn not_found(kind: Kind) -> String {
         Kind::InternetGateway => Resource::InternetGateway,
         Kind::NetworkAcl => Resource::NetworkAcl,
         Kind::DhcpOptions => Resource::DhcpOptions,
+        Kind::InterfaceAttachment => Resource::NetworkInterfaceAttachment,
+        Kind::Zone => return "InvalidZone.NotFound".into(),
         Kind::InstanceType => return "InvalidInstanceType".into(),
-        Kind::Tag | Kind::Other => return "InvalidID".into(),
+        Kind::Attachment | Kind::Tag | Kind::Other => return "InvalidID".into(),
     };
     Error::not_found(resource, "").code().to_owned()
 }

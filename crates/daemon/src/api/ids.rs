@@ -30,6 +30,7 @@ resources! {
     GroupId SecurityGroup;
     ImageId Image;
     InstanceId Instance;
+    InterfaceAttachmentId NetworkInterfaceAttachment;
     InterfaceId NetworkInterface;
     InternetGatewayId InternetGateway;
     KeyPairId KeyPair;

@@ -4,7 +4,6 @@
 
 use cloud::Settings;
 use cloud::catalog::{self, InstanceType};
-use cloud::rules::block_devices::MAX_VOLUMES;
 use ec2::shapes::instance_types as wire;
 use ec2::{Error, Handler};
 
@@ -145,8 +144,8 @@ fn show(kind: &InstanceType) -> wire::InstanceTypeInfo {
             ebs_optimized_support: "unsupported".into(),
             encryption_support: "unsupported".into(),
             nvme_support: "unsupported".into(),
-            maximum_ebs_attachments: u32::try_from(MAX_VOLUMES).ok(),
-            attachment_limit_type: Some("dedicated".into()),
+            maximum_ebs_attachments: u32::try_from(catalog::MAX_VOLUMES).ok(),
+            attachment_limit_type: Some("shared".into()),
         },
         network_info: show_network(kind),
         placement_group_info: wire::PlacementGroupInfo { supported_strategies: Vec::new() },

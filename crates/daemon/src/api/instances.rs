@@ -5,7 +5,7 @@ use cloud::catalog;
 use cloud::model::{Aim, Instance, Interface, MetadataOptions, Over, Volume, WhyOver};
 use cloud::rules::instances::{self, StateChange};
 use cloud::state::InstanceState;
-use ec2::shapes::common::{AttachmentStatus, Done, StateReason};
+use ec2::shapes::common::{Done, StateReason};
 use ec2::shapes::instances as wire;
 use ec2::{Blob, Error, Handler};
 use spec::control::EndReason;
@@ -15,10 +15,9 @@ use tokio::task::spawn_blocking;
 use tracing::error;
 
 use super::Api;
-use super::common::{group_identifiers, private_name, public_name, tag_set, time};
+use super::common::{attachment_status, group_identifiers, private_name, public_name, tag_set, time};
 use super::ids::{chosen, id, ids, the};
 use super::subnets::private_dns_name_options;
-use super::volumes::attachment_status;
 use crate::filters::Fields;
 use crate::pages::{Listed, MAX_RESULTS};
 use crate::store::now;
@@ -406,7 +405,7 @@ pub(super) fn block_devices(world: &World, id: InstanceId) -> Vec<wire::Instance
             device_name: at.device.clone(),
             ebs: wire::EbsInstanceBlockDevice {
                 volume_id: row.id.to_string(),
-                status: attachment_status(world, row),
+                status: attachment_status(world.volume_attachment_state(row, at)),
                 attach_time: time(at.since),
                 delete_on_termination: at.delete_on_termination,
             },
@@ -437,7 +436,7 @@ fn show_interface(world: &World, row: &Interface) -> wire::InstanceNetworkInterf
         attachment_id: at.id.to_string(),
         device_index: at.device_index,
         network_card_index: 0,
-        status: AttachmentStatus::Attached,
+        status: attachment_status(world.interface_attachment_state(row.id, at)),
         attach_time: time(at.since),
         delete_on_termination: at.delete_on_termination,
     });

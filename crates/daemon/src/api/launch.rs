@@ -1,7 +1,5 @@
 //! RunInstances: from a request's words to a [`Launch`].
 
-use std::net::Ipv4Addr;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use cloud::World;
@@ -14,15 +12,13 @@ use ec2::{Blob, Error, Handler, Resource};
 use spec::ids::{ImageId, SnapshotId};
 
 use super::Api;
-use super::common::read_tag_specifications;
+use super::common::{read_address, read_tag_specifications, read_token};
 use super::ids::{id, ids};
 use super::instances::launched;
 use super::volumes::read_kind;
 
 /// Bytes of user-data at most, before base64 (AWS API reference, *RunInstances*).
 const MAX_USER_DATA: usize = 16 * 1024;
-/// Characters of a client token at most (AWS, *Ensuring idempotency in Amazon EC2 API requests*).
-const MAX_CLIENT_TOKEN: usize = 64;
 
 impl Handler<wire::RunInstancesRequest> for Api {
     async fn handle(&self, request: wire::RunInstancesRequest) -> Result<wire::Reservation, Error> {
@@ -88,7 +84,7 @@ fn read(world: &World, request: wire::RunInstancesRequest) -> Result<Launch, Err
         instance_tags: tags_of("instance"),
         volume_tags: tags_of("volume"),
         interface_tags: tags_of("network-interface"),
-        client_token: client_token.filter(|token| !token.is_empty()).map(read_token).transpose()?,
+        client_token: read_token(client_token)?,
         shutdown_behavior: match instance_initiated_shutdown_behavior.unwrap_or_default() {
             wire::ShutdownBehavior::Stop => ShutdownBehavior::Stop,
             wire::ShutdownBehavior::Terminate => ShutdownBehavior::Terminate,
@@ -132,28 +128,12 @@ fn choose_interface(
     Ok(interface)
 }
 
-fn read_address(text: &str) -> Result<Ipv4Addr, Error> {
-    text.parse().map_err(|_| {
-        let text: String = text.chars().take(64).collect();
-        Error::invalid_parameter_value("PrivateIpAddress", &text, "Expected an IPv4 address.")
-    })
-}
-
 pub(super) fn read_user_data(Blob(bytes): Blob) -> Result<String, Error> {
     if bytes.len() > MAX_USER_DATA {
         let text = format!("User data is limited to {MAX_USER_DATA} bytes");
         return Err(Error::new(400, "InvalidParameterValue", text));
     }
     Ok(BASE64_STANDARD.encode(bytes))
-}
-
-fn read_token(token: String) -> Result<String, Error> {
-    if token.len() <= MAX_CLIENT_TOKEN && token.is_ascii() {
-        return Ok(token);
-    }
-    let start: String = token.chars().take(MAX_CLIENT_TOKEN).collect();
-    let why = format!("A client token has at most {MAX_CLIENT_TOKEN} ASCII characters.");
-    Err(Error::invalid_parameter_value("ClientToken", &start, &why))
 }
 
 /// The volumes that a request says something of. Taking away a device that the image does not have is no error.

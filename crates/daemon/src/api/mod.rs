@@ -37,6 +37,7 @@ mod security_groups;
 mod sts;
 mod subnets;
 mod tags;
+mod volume_changes;
 mod volumes;
 mod vpcs;
 

@@ -49,6 +49,7 @@ fn bring_up(cloud: &mut Cloud, id: InstanceId) {
             reboots: 0,
             resets: 0,
             panicked: false,
+            devices: None,
             trouble: None,
             gone: None,
         });
@@ -183,6 +184,7 @@ fn further_interfaces_lead_to_the_same_instance() {
         device_index: 1,
         delete_on_termination: true,
         since: cloud.now,
+        detach: None,
     };
     let second = Interface {
         id: InterfaceId::from_random(1),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::common::{
     AttachmentStatus, Filter, GroupIdentifier, NO_MANAGED_RESOURCES, StateReason, Tag, TagSpecification,
 };
-use super::volumes::EbsBlockDevice;
+use super::volumes::{EbsBlockDevice, UNENFORCED};
 use crate::query::{Unobeyed, moot, only, partly, refused};
 use crate::{Blob, NonEmpty, Timestamp};
 
@@ -34,9 +34,6 @@ pub struct RunInstancesRequest {
     pub tag_specification: Vec<TagSpecification>,
     pub user_data: Option<Blob>,
 }
-
-/// What is said of a volume's speed beside what can be said.
-const UNENFORCED: &str = "only what the volume's type has by default: speeds are not enforced yet";
 
 pub(crate) const RUN_INSTANCES: &[Unobeyed] = &[
     refused("AdditionalInfo"),
