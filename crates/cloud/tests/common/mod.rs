@@ -209,10 +209,11 @@ impl Cloud {
         match device {
             Device::Disk(disk) => {
                 let bytes = self.world.wanted_volume(&self.world.volumes[&disk.volume]).bytes;
-                status.disks.insert(disk.volume, DiskStatus { port, state, bytes });
+                let disk_status = DiskStatus { port, state, bytes, limits: disk.limits, failure: None };
+                status.disks.insert(disk.volume, disk_status);
             }
             Device::Nic(nic) => {
-                status.nics.insert(nic.interface, NicStatus { port, state });
+                status.nics.insert(nic.interface, NicStatus { port, state, limits: nic.limits });
             }
         }
     }
