@@ -3,7 +3,7 @@
 //!
 //! Huge pages make a guest that works faster, and one that boots slower: it touches a little here and a little there, and the
 //! host clears two megabytes each time. So a guest boots on small pages, but for its kernel, and is given huge ones when it
-//! has booted (docs/decisions/0020-small-pages-until-booted.md).
+//! has booted (docs/decisions/0025-small-pages-until-booted.md).
 #![allow(unsafe_code, reason = "handing guest memory to KVM, and madvise")]
 
 use devices::memory::Memory;
