@@ -1,7 +1,9 @@
 //! The daemon's side of the process that answers guests: there always is one, or there soon will be.
 //!
 //! ```text
-//!  find or start ──▶ Begin ──▶ Holds ──▶ a conversation, until it ends ──▶ a pause, longer each time ──▶ find or start …
+//!  find or start ──▶ Begin ──▶ Holds ──▶ a conversation, until it ends
+//!       ▲                                          │
+//!       └──────── a pause, longer each time ◀──────┘
 //! ```
 //!
 //! What the process says is untrusted: bounded, slow to read on purpose, and no more than hints. One that does not answer for
