@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from lab import ARCH, REPOSITORY, Lab
+from lab import ARCH, REPOSITORY, SLOWNESS, Lab
 
 # What runs out here, and what runs in the lab: the same, but where that is of another architecture.
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")).resolve() / "release"
@@ -59,7 +59,7 @@ class Cloud:
 
     def wait_for_answer(self, seconds: float = 120):
         """Until the port answers at all: a refusal of an unsigned request is an answer."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOWNESS
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=10)
@@ -92,13 +92,13 @@ class Cloud:
             region_name=client["region"],
             aws_access_key_id=client["access_key_id"],
             aws_secret_access_key=client["secret_access_key"],
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=120, connect_timeout=30),
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=120 * SLOWNESS, connect_timeout=30),
         )
 
     def cumulet(self, *words: str, seconds: int = 600, stdin: str = "") -> subprocess.CompletedProcess:
         """The user's own tool, out here; the caller looks at its status."""
         line = [PROGRAMS / "cumulet", "--client", self.client_file, *words]
-        return subprocess.run(line, text=True, capture_output=True, timeout=seconds, input=stdin)
+        return subprocess.run(line, text=True, capture_output=True, timeout=seconds * SLOWNESS, input=stdin)
 
     def image(self, name: str) -> str:
         """The id of one of our images; built and registered when it is asked for first."""
@@ -151,8 +151,17 @@ class Instance:
 
     def try_ssh(self, command: str, seconds: int = 20) -> str:
         """The same for an instance that may be down at the moment: no output where it cannot be reached."""
-        words = ["ssh", self.id, "-i", str(self.key_file), "--wait", str(seconds), "-o", "ServerAliveInterval=2", "--", command]
+        words = ["ssh", self.id, "-i", str(self.key_file), "--wait", str(seconds * SLOWNESS), "-o", "ServerAliveInterval=2", "--", command]
         return self.cloud.cumulet(*words).stdout
+
+    def panic(self):
+        """Its kernel panics, and stays so."""
+        self.try_ssh("sh -c 'sleep 1; sysctl kernel.panic=0; echo c > /proc/sysrq-trigger' > /dev/null 2>&1 &")
+
+    def status_check(self) -> str:
+        """What DescribeInstanceStatus says of it: `ok`, `impaired` …; nothing before it runs."""
+        found = self.cloud.ec2().describe_instance_status(InstanceIds=[self.id])["InstanceStatuses"]
+        return found[0]["InstanceStatus"]["Status"] if found else ""
 
     def private_address(self) -> str:
         """Its private IPv4 address."""
@@ -160,12 +169,12 @@ class Instance:
 
     def fetch(self, other: "Instance") -> str:
         """The other's page as this one sees it by the private address; nothing where no packet passes."""
-        return self.ssh(f"timeout 4 wget -q -O - http://{other.private_address()}/ || true")
+        return self.ssh(f"timeout {4 * SLOWNESS} wget -q -O - http://{other.private_address()}/ || true")
 
     def pings(self, other: "Instance", source: str = "") -> bool:
         """Whether the other answers a ping."""
         option = f"-I {source}" if source else ""
-        return "yes" in self.ssh(f"ping -q -c 2 -W 2 {option} {other.private_address()} > /dev/null && echo yes || true")
+        return "yes" in self.ssh(f"ping -q -c 2 -W {2 * SLOWNESS} {option} {other.private_address()} > /dev/null && echo yes || true")
 
     def metadata(self, path: str) -> str:
         """What the metadata service tells it, asked in version 1."""
@@ -186,7 +195,7 @@ class Instance:
 
     def until(self, condition, complaint: str, seconds: float = 180):
         """Asks again and again until the condition holds; a failure tells what its console said last."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOWNESS
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"{self.id}: {complaint} within {seconds} s; its console:\n{self.console()[-4000:]}")

@@ -15,7 +15,7 @@ from _pytest.runner import runtestprotocol
 from botocore.exceptions import ClientError
 
 from cloud import PORT, Cloud, Instance, instance_type
-from lab import LAB_NAME, Lab, free_port
+from lab import LAB_NAME, SLOWNESS, Lab, free_port
 
 # What is said at the end of tests that ran twice.
 BROKEN: list[str] = []
@@ -79,7 +79,7 @@ def open_group(ec2, name: str, *ports: int) -> str:
 
 def run_when_there_is_room(ec2, seconds: float = 180, **parameters) -> dict:
     """RunInstances, again and again while the machines of earlier tests are still ending."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     while True:
         try:
             return ec2.run_instances(**parameters)

@@ -18,7 +18,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ARCH = os.environ.get("CUMULET_TEST_ARCH", platform.machine())
 IS_OURS = ARCH == platform.machine()
 CACHE = Path(os.environ.get("CUMULET_CACHE", REPOSITORY / ".cache")).resolve()
-# Outside's minutes: emulation is some twenty times slower than a machine, and others may compile beside it.
+# How much longer than in a lab of this machine's own architecture everything may take: another's is emulated instruction by
+# instruction, and so is what runs in it. All limits of time are multiplied by it.
+SLOWNESS = 1 if IS_OURS else 4
+# Outside's seconds: emulation is some twenty times slower than a machine, and others may compile beside it.
 PATIENCE = 300
 LAB_NAME = os.environ.get("CUMULET_TEST_LAB", "guest-tests" if IS_OURS else f"guest-tests-{ARCH}")
 # What the emulated computer and the guests in it never say while the emulation is sound.
@@ -91,7 +94,7 @@ class Lab:
 
     def run(self, *command: str, seconds: int = PATIENCE) -> str:
         """Runs a command inside; its output, or the failure with what it said."""
-        done = self.script("exec", "--seconds", str(seconds), "--", *command, capture_output=True)
+        done = self.script("exec", "--seconds", str(seconds * SLOWNESS), "--", *command, capture_output=True)
         if done.returncode != 0:
             raise AssertionError(
                 f"in the lab, {' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"

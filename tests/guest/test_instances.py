@@ -5,7 +5,7 @@ import time
 import urllib.request
 
 from cloud import PROGRAMS
-from lab import free_port
+from lab import SLOWNESS, free_port
 
 
 def test_an_instance_boots_knows_itself_and_is_reached(instance):
@@ -33,7 +33,7 @@ def test_its_page_comes_through_the_apis_port(instance, cloud):
 
 
 def wait_for_page(port: int, seconds: float = 60) -> str:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOWNESS
     while True:
         try:
             return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20).read().decode()

@@ -59,6 +59,14 @@ def test_the_power_button_is_heard_at_once(with_our_kernel, launch, ec2):
     assert "tiny: power button" in instance.console()
 
 
+def test_a_panic_is_told_to_the_monitor(with_our_kernel, launch):
+    instance = launch(with_our_kernel("tiny"))
+    instance.until(lambda: instance.status_check() == "ok", "its status check did not pass")
+    instance.panic()
+    instance.until(lambda: instance.status_check() == "impaired", "the panic was not seen")
+    assert "Kernel panic" in instance.console()
+
+
 @pytest.mark.slow
 def test_debian_comes_up_whole(with_our_kernel, launch):
     instance = launch(with_our_kernel("debian"), InstanceType=instance_type("small"))
