@@ -40,7 +40,8 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
   --control PATH    listen there for control connections
   --escape WAY[,unfiltered]
                     no machine: lock the doors as for one, and try to get out: read, write, proc, trace, signal, tcp,
-                    udp, execute, fork or mount; `,unfiltered` tries the walls behind the filter of system calls
+                    udp, execute, fork or mount; `,unfiltered` tries the walls behind the filter of system calls;
+                    or do what must go well: threads
 
 CUMULET_LOG=debug prints how long each phase of the start took.
 ";

@@ -9,6 +9,8 @@ use std::io;
 use std::net::{TcpStream, UdpSocket};
 use std::ptr;
 use std::str::FromStr;
+use std::sync::Barrier;
+use std::thread;
 
 use spec::control::EndReason;
 
@@ -28,9 +30,11 @@ enum Way {
     Execute,
     Fork,
     Mount,
+    /// No attempt at all, but what a monitor of many devices does: it must go well.
+    Threads,
 }
 
-const WAYS: [(&str, Way); 10] = [
+const WAYS: [(&str, Way); 11] = [
     ("read", Way::Read),
     ("write", Way::Write),
     ("proc", Way::Proc),
@@ -41,6 +45,7 @@ const WAYS: [(&str, Way); 10] = [
     ("execute", Way::Execute),
     ("fork", Way::Fork),
     ("mount", Way::Mount),
+    ("threads", Way::Threads),
 ];
 
 /// An attempt, and whether the filter is on.
@@ -90,8 +95,27 @@ fn attempt(way: Way, neighbour: libc::pid_t) -> io::Result<()> {
         Way::Proc => File::open(format!("/proc/{neighbour}/environ")).map(drop),
         Way::Tcp => TcpStream::connect("127.0.0.1:22").map(drop),
         Way::Udp => UdpSocket::bind("0.0.0.0:0")?.send_to(b"?", "127.0.0.1:53").map(drop),
+        Way::Threads => {
+            allocate_together();
+            Ok(())
+        }
         Way::Trace | Way::Signal | Way::Execute | Way::Fork | Way::Mount => check(call(way, neighbour)),
     }
+}
+
+/// Has as many threads allocate memory at once as a machine with everything in it has.
+fn allocate_together() {
+    const THREADS: usize = 32;
+    let together = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let held = vec![1_u8; 1000];
+                together.wait();
+                drop(held);
+            });
+        }
+    });
 }
 
 /// The attempts that the standard library has no words for; what the kernel answered.

@@ -2,7 +2,7 @@
 //!
 //! The launcher has given the process its own user and group. Done before the first thread is made, since privileges are
 //! each thread's own.
-#![allow(unsafe_code, reason = "prctl, capget, capset, setrlimit and signal")]
+#![allow(unsafe_code, reason = "prctl, capget, capset, setrlimit, signal and mallopt")]
 
 use std::io;
 
@@ -28,6 +28,16 @@ pub(super) fn may_leave() -> bool {
     let result = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
     result == 0 && sets[0] & (1 << CAP_SYS_ADMIN) != 0
 }
+
+/// Bounds the number of the allocator's arenas. Left to itself, glibc asks how many processors there are when the ninth
+/// thread wants one, which is when a device more is attached or taken away, and for that opens a file.
+pub(super) fn bound_arenas() {
+    // SAFETY: it sets a number. Where it does not, the allocator stays as it was.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, MOST_ARENAS) };
+}
+
+/// As many as glibc makes without asking.
+const MOST_ARENAS: libc::c_int = 8;
 
 /// linux/capability.h.
 const CAP_SYS_ADMIN: u32 = 21;

@@ -29,6 +29,12 @@ fn a_forbidden_call_ends_the_process_and_is_named() {
     }
 }
 
+#[test]
+fn many_threads_do_nothing_that_is_forbidden() {
+    let output = monitor().args(["--escape", "threads"]).output().unwrap();
+    assert_eq!(said(&output), "cumulet-vmm: the attempt succeeded\n");
+}
+
 /// As it is launched: another user, with the one capability by which it leaves the host.
 fn launched(way: &str, program: &Path) -> Output {
     let mut command = Command::new("setpriv");
