@@ -197,7 +197,8 @@ impl Site {
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&World) -> bool) {
-        for _ in 0..3000 {
+        // A minute: other tests may have the processors.
+        for _ in 0..12_000 {
             if holds(&self.store.world()) {
                 return;
             }
@@ -212,6 +213,13 @@ impl Site {
 
     fn check(&self) {
         assert_eq!(self.slow.watch.lock().unwrap().broken, Vec::<String>::new(), "at once");
+    }
+}
+
+impl Drop for Site {
+    /// A test that fails ends, though its runtime waits for every look.
+    fn drop(&mut self) {
+        self.slow.set_stuck(None);
     }
 }
 
