@@ -74,14 +74,34 @@ def test_a_volume_goes_from_guest_to_guest_and_grows(pair, ec2, volume):
     size = f"cat /sys/block/{name.removeprefix('/dev/')}/size"
     other.until(lambda: int(other.ssh(size)) * 512 == 2 * GIB, "the disk did not grow")
     assert other.ssh("echo more > /mnt/more && sync && cat /mnt/file").strip() == "carried"
-    change = ec2.describe_volumes_modifications(VolumeIds=[volume])["VolumesModifications"][0]
-    assert (change["TargetSize"], change["ModificationState"]) == (2, "completed")
+    changes = lambda: ec2.describe_volumes_modifications(VolumeIds=[volume])["VolumesModifications"]
+    other.until(lambda: changes()[0]["ModificationState"] == "completed", "the change is not said to be through")
 
     # Mounted as it is: the guest is not asked, and lives.
     ec2.detach_volume(VolumeId=volume, Force=True)
     wait(ec2, "volume_available", volume)
     other.until(lambda: not disk(other, volume), "the disk is still there")
     other.ssh("umount -l /mnt")
+
+
+def test_a_guest_takes_as_many_volumes_as_there_are_places(pair, ec2):
+    one, _ = pair
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = one.ssh(boot)
+    volumes = [ec2.create_volume(AvailabilityZone=ZONE, Size=1)["VolumeId"] for _ in range(8)]
+    for letter, volume in zip("fghijklm", volumes, strict=True):
+        wait(ec2, "volume_available", volume)
+        ec2.attach_volume(VolumeId=volume, InstanceId=one.id, Device=f"/dev/sd{letter}")
+    serials = {volume.replace("-", "") for volume in volumes}
+    seen = lambda: set(one.ssh("cat /sys/block/vd*/serial | sed 's/vol/\\nvol/g'").split())
+    one.until(lambda: serials <= seen(), "not all of them came")
+    for volume in volumes:
+        ec2.detach_volume(VolumeId=volume)
+    for volume in volumes:
+        wait(ec2, "volume_available", volume)
+        ec2.delete_volume(VolumeId=volume)
+    assert not serials & seen()
+    assert one.ssh(boot) == before, "the machine was lost on the way"
 
 
 def test_a_second_interface_comes_up_answers_and_goes(pair, ec2):
