@@ -176,6 +176,9 @@ pub struct InstanceStatus {
     /// The devices that its machine has, by its own word; none while it runs not, or does not say.
     #[serde(default)]
     pub devices: Option<BTreeSet<DeviceId>>,
+    /// The volumes whose files did not do what this machine's guest asked of them: the first such thing, in a sentence.
+    #[serde(default)]
+    pub disk_failures: BTreeMap<VolumeId, String>,
     /// What the last failed step or ended attempt said.
     pub trouble: Option<String>,
     /// When nothing of a terminated instance was left.

@@ -96,6 +96,10 @@ fn what_is_new(before: &InstanceStatus, after: &InstanceStatus) -> Option<String
     if after.panicked && !before.panicked {
         return Some("says that its guest's kernel panicked".to_owned());
     }
+    let mut failures = after.disk_failures.iter();
+    if let Some((volume, what)) = failures.find(|(id, _)| !before.disk_failures.contains_key(id)) {
+        return Some(format!("gets errors from its disk {volume}: {what}"));
+    }
     // A reboot that the user asked for is no news.
     let unasked = after.resets.saturating_sub(before.resets) > after.reboots.saturating_sub(before.reboots);
     (after.run == before.run && unasked).then(|| "was reset by its guest".to_owned())
@@ -128,6 +132,7 @@ fn settle_machine(tx: &mut Tx<'_>, id: InstanceId, found: Option<&MachineState>,
     }
     if !running {
         status.devices = None;
+        status.disk_failures = BTreeMap::new();
     }
     if tx.world().aim(&instance) == Aim::Run {
         if let Some((reason, message)) = failed {
@@ -157,6 +162,7 @@ fn fresh(instance: &Instance, now: Timestamp) -> InstanceStatus {
         resets: 0,
         panicked: false,
         devices: None,
+        disk_failures: BTreeMap::new(),
         trouble: None,
         gone: None,
     }
@@ -169,6 +175,8 @@ fn note_running(status: &mut InstanceStatus, run: Option<Run>, said: Option<&Sta
     status.run = run.unwrap_or(status.run);
     if let Some(said) = said {
         status.devices = devices_of(said);
+        let failures = said.disks.iter().filter_map(|(id, disk)| Some((*id, disk.failure.clone()?)));
+        status.disk_failures = failures.collect();
         status.reboots = said.reboots;
         status.resets = said.resets;
         status.panicked = said.panicked;

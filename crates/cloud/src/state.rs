@@ -90,6 +90,12 @@ pub enum AttachmentState {
 }
 
 impl World {
+    /// Whether the files behind a volume have failed the guest that uses it, since its machine began.
+    pub fn is_impaired(&self, volume: &Volume) -> bool {
+        let instance = volume.attachment.as_ref().and_then(|at| self.instance_statuses.get(&at.instance));
+        instance.is_some_and(|status| status.disk_failures.contains_key(&volume.id))
+    }
+
     /// The life of the instance that ended by itself, if it is the one the user wants.
     pub fn over(&self, instance: &Instance) -> Option<&Over> {
         let status = self.instance_statuses.get(&instance.id)?;

@@ -226,3 +226,21 @@ fn nothing_is_tried_that_cannot_be_done() {
     assert_eq!(cloud.converge(), []);
     assert_eq!(state(&cloud, waits), Some(AttachmentState::Attached));
 }
+
+#[test]
+fn a_disk_that_fails_its_guest_is_impaired_while_that_machine_runs() {
+    let (mut cloud, instance) = running();
+    let id = attach_volume(&mut cloud, 'f', instance);
+    cloud.converge();
+    let is_impaired = |cloud: &Cloud| cloud.world.is_impaired(&cloud.world.volumes[&id]);
+    assert!(!is_impaired(&cloud));
+    let full = "A write failed: No space left on device (os error 28)";
+    cloud.status(instance).disks.get_mut(&id).unwrap().failure = Some(full.to_owned());
+    cloud.converge();
+    assert!(is_impaired(&cloud));
+    let root = cloud.world.volumes.values().find(|volume| volume.id != id).unwrap();
+    assert!(!cloud.world.is_impaired(root));
+    cloud.kill(instance);
+    cloud.converge();
+    assert!(!is_impaired(&cloud), "the next machine has not seen it");
+}

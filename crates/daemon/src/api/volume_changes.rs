@@ -127,9 +127,11 @@ impl Handler<wire::DescribeVolumeStatusRequest> for Api {
     }
 }
 
-/// A volume that exists can be read and written; how fast it is is not measured.
+/// A volume that exists can be read and written, until the host's disk does not do what its guest asks; how fast it is is not
+/// measured.
 fn show_health(world: &World, row: &Volume) -> wire::VolumeStatusItem {
     let (status, enabled) = match world.volume_state(row) {
+        _ if world.is_impaired(row) => (wire::VolumeStatusInfoStatus::Impaired, "failed"),
         VolumeState::Creating => (wire::VolumeStatusInfoStatus::InsufficientData, "insufficient-data"),
         _ => (wire::VolumeStatusInfoStatus::Ok, "passed"),
     };

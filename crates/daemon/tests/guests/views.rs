@@ -1,5 +1,6 @@
 //! Views of a world that was made by the cloud's own rules.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ fn bring_up(cloud: &mut Cloud, id: InstanceId) {
             resets: 0,
             panicked: false,
             devices: None,
+            disk_failures: BTreeMap::new(),
             trouble: None,
             gone: None,
         });

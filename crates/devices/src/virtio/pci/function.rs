@@ -139,6 +139,7 @@ impl Function {
         let mut state = lock(&self.state);
         let Some(place) = state.device_config.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len()))
         else {
+            debug_assert!(false, "{} bytes at {at} are beyond the device's configuration", bytes.len());
             return;
         };
         place.copy_from_slice(bytes);
