@@ -97,57 +97,17 @@ fn wait_for(mut output: ChildStdout, word: &str) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A mapping of a process, sizes in KiB.
-struct Mapping {
-    start: u64,
-    end: u64,
-    resident: u64,
-}
-
-impl Mapping {
-    fn kib(&self) -> u64 {
-        (self.end - self.start) / 1024
-    }
-}
-
-/// What is resident of all mappings but the guest's memory, in KiB (`proc_pid_smaps(5)`).
-///
-/// A monitor may map files into its guest's memory and so cut it into pieces: the largest piece and those that touch it count as
-/// the guest's, as long as all together are no more than the guest has.
+/// What is resident of all mappings but the guest's memory, in KiB (`proc_pid_smaps(5)`): those smaller than three quarters of
+/// what the guest has. No monitor maps a small guest's memory in smaller pieces, or as much of anything else.
 fn own_kib(smaps: &str, guest_kib: u64) -> u64 {
-    let mappings = read(smaps);
-    let largest = (0..mappings.len()).max_by_key(|at| mappings[*at].kib()).unwrap_or_default();
-    let (mut first, mut last, mut guest) = (largest, largest, mappings.get(largest).map_or(0, Mapping::kib));
-    while first > 0
-        && mappings[first - 1].end == mappings[first].start
-        && guest + mappings[first - 1].kib() <= guest_kib
-    {
-        first -= 1;
-        guest += mappings[first].kib();
-    }
-    while last + 1 < mappings.len()
-        && mappings[last + 1].start == mappings[last].end
-        && guest + mappings[last + 1].kib() <= guest_kib
-    {
-        last += 1;
-        guest += mappings[last].kib();
-    }
-    let is_guests = |at: usize| guest * 4 >= guest_kib * 3 && (first..=last).contains(&at);
-    mappings.iter().enumerate().filter(|(at, _)| !is_guests(*at)).map(|(_, mapping)| mapping.resident).sum()
-}
-
-fn read(smaps: &str) -> Vec<Mapping> {
-    let mut mappings: Vec<Mapping> = Vec::new();
+    let (mut own, mut is_guests) = (0, false);
     for line in smaps.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let address = |text| u64::from_str_radix(text, 16).ok();
-        let range = first.split_once('-').and_then(|(start, end)| Some((address(start)?, address(end)?)));
-        if let Some((start, end)) = range {
-            mappings.push(Mapping { start, end, resident: 0 });
-        } else if let ("Rss:", Some(mapping)) = (first, mappings.last_mut()) {
-            mapping.resident = second.parse().unwrap_or(0);
+        let value = || line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
+        match line.split(':').next() {
+            Some("Size") => is_guests = value().is_some_and(|size| size >= guest_kib / 4 * 3),
+            Some("Rss") if !is_guests => own += value().unwrap_or(0),
+            _ => {}
         }
     }
-    mappings
+    own
 }
