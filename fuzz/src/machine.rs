@@ -76,13 +76,16 @@ impl Host {
 }
 
 impl Link for Host {
-    fn event(&self) -> RawFd {
+    fn queues(&self) -> usize {
+        3
+    }
+    fn event(&self, _: usize) -> RawFd {
         self.0.as_raw_fd()
     }
-    fn receive(&self, _: &[Piece<'_>]) -> io::Result<usize> {
+    fn receive(&self, _: usize, _: &[Piece<'_>]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
-    fn send(&self, _: &[Piece<'_>]) -> io::Result<()> {
+    fn send(&self, _: usize, _: &[Piece<'_>]) -> io::Result<()> {
         Ok(())
     }
     fn segments_udp(&self) -> bool {

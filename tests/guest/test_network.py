@@ -49,6 +49,16 @@ def test_without_a_public_address_there_is_no_way_out(launch, ec2, reachable, in
     assert "PublicIpAddress" not in hidden.describe()
 
 
+def test_each_processor_has_a_pair_of_queues(instance):
+    *queues, processors = instance.ssh("cd /sys/class/net/eth0/queues; ls -d rx-* | wc -l; ls -d tx-* | wc -l; nproc").split()
+    assert queues == [processors, processors] and int(processors) > 1
+    # What the second processor sends goes by its own pair, and so do the answers.
+    came = lambda: sum(map(int, instance.ssh("awk '/-input.1$/ { print $2, $3 }' /proc/interrupts").split()))
+    before = came()
+    assert "5 packets received" in instance.ssh("taskset 2 ping -c 5 $(ip route | awk '/default/ { print $3 }')")
+    assert came() > before
+
+
 def test_names_of_instances_are_known(instance):
     known = instance.describe()
     said = instance.ssh(f"nslookup {known['PrivateDnsName']}")

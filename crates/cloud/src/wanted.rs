@@ -14,7 +14,7 @@ use spec::network::{self, PublicAddress, Route, Rule, Uplink};
 use spec::steps::Resource;
 use spec::storage;
 
-use crate::catalog;
+use crate::catalog::{self, InstanceType};
 use crate::model::*;
 use crate::time::Timestamp;
 use crate::world::World;
@@ -61,7 +61,7 @@ impl World {
                 vcpus: kind.vcpus,
                 memory_mib: kind.memory_mib,
                 disks: self.disks(instance),
-                nics: self.nics(instance),
+                nics: self.nics(instance, kind),
                 ports: catalog::PORTS,
                 reboots: instance.reboots,
             },
@@ -81,7 +81,7 @@ impl World {
             .collect()
     }
 
-    fn nics(&self, instance: &Instance) -> Vec<Nic> {
+    fn nics(&self, instance: &Instance, kind: &InstanceType) -> Vec<Nic> {
         let interfaces = self.interfaces_of(instance.id);
         let index = |row: &Interface| row.attachment.as_ref().map_or(0, |at| at.device_index);
         let stays = |row: &&Arc<Interface>| self.detach_of(DeviceId::Nic(row.id)).is_none();
@@ -92,6 +92,7 @@ impl World {
             vpc: row.vpc,
             mac: row.mac,
             mtu: MTU,
+            queues: Nic::queues_for(kind.vcpus),
             limits: Limits::default(),
         };
         interfaces.into_iter().filter(stays).map(nic).collect()
@@ -116,6 +117,8 @@ impl World {
     /// The interface as the host should have it.
     pub fn wanted_interface(&self, interface: &Interface) -> network::Interface {
         let public = self.public_address(interface);
+        let instance = interface.attachment.as_ref().and_then(|at| self.instances.get(&at.instance));
+        let kind = instance.and_then(|instance| catalog::find(&instance.instance_type));
         network::Interface {
             id: interface.id,
             vpc: interface.vpc,
@@ -128,6 +131,7 @@ impl World {
                 .collect(),
             groups: interface.groups.clone(),
             source_dest_check: interface.source_dest_check,
+            several_queues: kind.is_some_and(|kind| Nic::queues_for(kind.vcpus) > 1),
         }
     }
 

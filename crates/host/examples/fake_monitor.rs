@@ -55,7 +55,7 @@ struct Shared {
 /// What stands behind a device.
 enum Given {
     Volume(Volume),
-    Tap(#[expect(dead_code, reason = "it is only held")] OwnedFd),
+    Tap(#[expect(dead_code, reason = "it is only held")] Vec<OwnedFd>),
 }
 
 fn monitor(list: &str) {
@@ -209,7 +209,8 @@ fn give(device: &Device, left: &mut BTreeMap<String, OwnedFd>, status: &mut Stat
                 nic.interface,
                 NicStatus { port: Some(0), state: DeviceState::Attached, limits: nic.limits },
             );
-            Given::Tap(left.remove(&names::tap(nic.interface)).unwrap())
+            let queues = (0..nic.queues).map(|queue| names::tap(nic.interface, queue));
+            Given::Tap(queues.map(|name| left.remove(&name).unwrap()).collect())
         }
     }
 }

@@ -96,9 +96,27 @@ pub struct Nic {
     pub mac: Mac,
     /// Its largest packet, in bytes.
     pub mtu: u16,
+    /// Pairs of queues that its driver may use, as far as its TAP has so many; see [`Nic::queues_for`].
+    #[serde(default = "Nic::one_queue")]
+    pub queues: u8,
     /// How much may pass in each direction: packets as its guest hands them over, and their bytes.
     #[serde(default)]
     pub limits: Limits,
+}
+
+impl Nic {
+    /// The most pairs of queues.
+    pub const MOST_QUEUES: u8 = 8;
+
+    /// As many pairs of queues as are of use in a machine with so many vCPUs.
+    pub fn queues_for(vcpus: u8) -> u8 {
+        vcpus.clamp(1, Self::MOST_QUEUES)
+    }
+
+    /// What a spec means that does not say.
+    fn one_queue() -> u8 {
+        1
+    }
 }
 
 /// How much a device may do. What is not named is free.
@@ -277,9 +295,13 @@ pub mod descriptors {
         format!("{volume}.{part}")
     }
 
-    /// The open TAP of a network interface: one queue, opened with `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`.
-    pub fn tap(interface: InterfaceId) -> String {
-        interface.to_string()
+    /// One queue of the open TAP of a network interface, opened with `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`; where there are
+    /// several, also with `IFF_MULTI_QUEUE`. The first has number 0, and is always there.
+    pub fn tap(interface: InterfaceId, queue: u8) -> String {
+        match queue {
+            0 => interface.to_string(),
+            _ => format!("{interface}.{queue}"),
+        }
     }
 }
 

@@ -156,6 +156,8 @@ pub struct Interface {
     pub groups: BTreeSet<GroupId>,
     /// Whether it may only send and receive under its own addresses.
     pub source_dest_check: bool,
+    /// Whether its TAP is one with several queues. One that is in use stays as it is.
+    pub several_queues: bool,
 }
 
 /// A public address and the private one it stands for.

@@ -279,6 +279,7 @@ mod tests {
             vpc: VpcId::from_random(1),
             mac: Mac::from_random(index.into()),
             mtu: 1500,
+            queues: 1,
             limits: spec::machine::Limits::default(),
         }
     }

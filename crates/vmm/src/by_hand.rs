@@ -32,7 +32,7 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
   --cpus N          vCPUs (default: 1)
   --memory MIB      memory (default: 512)
   --disk FILE[,ro]  a raw disk, read-only with `,ro`; the first is the root disk (repeatable)
-  --tap NAME:MAC    a network interface on this TAP (repeatable)
+  --tap NAME:MAC    a network interface on this TAP (repeatable), a queue for each vCPU if it is one with several
   --ports N         PCIe root ports, for devices that come and go (default: 0)
   --entropy         a source of randomness, as every launched machine has
   --balloon         a way to give unused memory back, likewise
@@ -177,7 +177,7 @@ fn open_disk(disk: &Disk, typed: Option<&(PathBuf, bool)>) -> Result<Attached, B
 
 fn open_tap(nic: &Nic, typed: Option<&(String, Mac)>) -> Result<Attached, ByHandError> {
     let name = typed.map(|(name, _)| name.clone()).unwrap_or_default();
-    let tap = Tap::open(&name).map_err(|error| ByHandError::Tap(name, error))?;
+    let tap = Tap::open(&name, nic.queues.into()).map_err(|error| ByHandError::Tap(name, error))?;
     Ok(Attached::nic(nic.clone(), tap).map_err(LaunchError::Limits)?)
 }
 
@@ -199,6 +199,7 @@ fn describe(arguments: &Arguments) -> Machine {
         vpc: VpcId::from_random(1),
         mac: *mac,
         mtu: 1500,
+        queues: Nic::queues_for(arguments.cpus.unwrap_or(1)),
         limits: Limits::default(),
     };
     Machine {

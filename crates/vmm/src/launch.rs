@@ -6,13 +6,14 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::iter;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
 use kvm_ioctls::Kvm;
 use spec::control::EndReason;
 use spec::ids::{InterfaceId, VolumeId};
-use spec::machine::{Device, Launch, Machine, descriptors as names};
+use spec::machine::{Device, Launch, Machine, Nic, descriptors as names};
 use volume::{Access, Parts, Volume};
 
 use crate::arch;
@@ -139,8 +140,11 @@ pub(crate) fn open_device(given: &mut Descriptors, device: &Device) -> Result<At
             Attached::disk(disk.clone(), store).map_err(LaunchError::Limits)
         }
         Device::Nic(nic) => {
-            let file = given.take(&names::tap(nic.interface))?;
-            let tap = Tap::new(file).map_err(|error| LaunchError::Tap(nic.interface, error))?;
+            let first = given.take(&names::tap(nic.interface, 0))?;
+            let others =
+                (1..Nic::MOST_QUEUES).map_while(|queue| given.find(&names::tap(nic.interface, queue)));
+            let queues = iter::once(first).chain(others).collect();
+            let tap = Tap::new(queues).map_err(|error| LaunchError::Tap(nic.interface, error))?;
             Attached::nic(nic.clone(), tap).map_err(LaunchError::Limits)
         }
     }

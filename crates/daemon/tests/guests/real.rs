@@ -139,15 +139,15 @@ pub(crate) struct RealGuest {
 impl RealGuest {
     fn new(networks: &Networks, interface: &Interface) -> Self {
         let namespace = Namespace::unnamed().unwrap();
-        let outer = blocking(networks.open_tap(interface.vpc, interface.id).unwrap());
+        let outer = blocking(networks.open_tap(interface.vpc, interface.id, 1).unwrap().remove(0));
         let inner = namespace.run(|| {
-            tap::create("eth0").unwrap();
+            tap::create("eth0", false).unwrap();
             sh(&format!(
                 "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
                  ip link set lo up; ip link set eth0 address {}; ip link set eth0 up",
                 interface.mac
             ));
-            tap::open("eth0").unwrap()
+            tap::open("eth0", 1).unwrap().remove(0)
         });
         let inner = blocking(inner.unwrap());
         carry(inner.try_clone().unwrap(), outer.try_clone().unwrap());

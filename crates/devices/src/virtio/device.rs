@@ -105,26 +105,32 @@ impl Stop {
 pub struct Wait(Epoll);
 
 impl Wait {
-    /// Waits for these descriptors to become readable.
+    /// Waits for these descriptors to become readable, at most [`Self::MOST`].
     pub fn new(stop: &Stop, sources: &[RawFd]) -> Result<Self, Broken> {
+        debug_assert!(sources.len() <= Self::MOST);
         let set_up = || {
             let epoll = Epoll::new()?;
-            let add = |fd, set| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(set, 0));
-            add(stop.event.as_raw_fd(), EventSet::IN)?;
-            sources.iter().try_for_each(|fd| add(*fd, EventSet::IN | EventSet::EDGE_TRIGGERED))?;
+            let add = |fd, set, bit| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(set, bit));
+            add(stop.event.as_raw_fd(), EventSet::IN, 0)?;
+            for (index, fd) in sources.iter().enumerate() {
+                add(*fd, EventSet::IN | EventSet::EDGE_TRIGGERED, 1 << index)?;
+            }
             io::Result::Ok(Self(epoll))
         };
         set_up().map_err(|_| Broken("the host refused to wait for the device's events"))
     }
 
-    /// Until something happened.
-    pub fn wait(&self) -> Result<(), Broken> {
-        let mut events = [EpollEvent::default(); 4];
+    /// As many sources as there are bits to say which of them.
+    pub const MOST: usize = 64;
+
+    /// Until something happened; a bit for each source of which it is known, counted from the lowest. The others' turn
+    /// comes with the next waiting.
+    pub fn wait(&self) -> Result<u64, Broken> {
+        let mut events = [EpollEvent::default(); 8];
         match self.0.wait(-1, &mut events) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                Err(Broken("the host failed to wait for the device's events"))
-            }
-            _ => Ok(()),
+            Ok(count) => Ok(events.iter().take(count).fold(0, |all, event| all | event.data())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(_) => Err(Broken("the host failed to wait for the device's events")),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod sys;
 
 use std::fs::{self, File};
 use std::net::{SocketAddrV4, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
@@ -21,6 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use spec::ids::{ImageId, InstanceId, VpcId};
+use spec::machine::Nic;
 use spec::names;
 use spec::network::Network;
 use spec::observed::{Observed, Scope};
@@ -100,6 +102,12 @@ impl Linux {
     }
 }
 
+impl Linux {
+    fn open_tap(&self, nic: &Nic) -> Result<Vec<OwnedFd>, Error> {
+        self.networks.open_tap(nic.vpc, nic.interface, nic.queues)
+    }
+}
+
 fn places(options: &Options) -> Result<Places, Error> {
     let beside = || -> std::io::Result<PathBuf> { Ok(std::env::current_exe()?.with_file_name(MONITOR)) };
     let program = options.vmm.clone().map_or_else(beside, Ok);
@@ -139,13 +147,11 @@ impl Host for Linux {
             Step::CreateVolume(volume) => self.storage.create_volume(volume),
             Step::RemoveVolume(volume) => self.storage.remove_volume(*volume),
             Step::RemoveImage(image) => self.storage.remove_image(*image),
-            Step::StartMachine(machine) => self
-                .machines
-                .start(machine, &self.storage, &|nic| self.networks.open_tap(nic.vpc, nic.interface)),
+            Step::StartMachine(machine) => {
+                self.machines.start(machine, &self.storage, &|nic| self.open_tap(nic))
+            }
             Step::AttachDevice(instance, device) => {
-                self.machines.attach(*instance, device, &self.storage, &|nic| {
-                    self.networks.open_tap(nic.vpc, nic.interface)
-                })
+                self.machines.attach(*instance, device, &self.storage, &|nic| self.open_tap(nic))
             }
             Step::DetachDevice(instance, device, force) => self.machines.detach(*instance, *device, *force),
             Step::GrowDisk(instance, volume, bytes) => self.machines.grow_disk(*instance, *volume, *bytes),

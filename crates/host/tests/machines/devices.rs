@@ -23,7 +23,7 @@ fn volume(world: &World, number: u64, bytes: u64) -> VolumeId {
 }
 
 fn attach(world: &World, volume: VolumeId) -> Result<(), Error> {
-    let no_tap = |_: &Nic| -> Result<OwnedFd, Error> { unreachable!("no network interface is wanted") };
+    let no_tap = |_: &Nic| -> Result<Vec<OwnedFd>, Error> { unreachable!("no network interface is wanted") };
     let device = Device::Disk(Disk { volume, read_only: false, limits: Limits::default() });
     world.machines.attach(INSTANCE, &device, &world.storage, &no_tap)
 }
@@ -95,11 +95,12 @@ fn an_interface_comes_with_its_tap() {
         vpc: VpcId::from_random(6),
         mac: Mac::from_random(7),
         mtu: 1500,
+        queues: 2,
         limits: Limits::default(),
     };
     let open_tap = |asked: &Nic| {
         assert_eq!((asked.vpc, asked.interface), (nic.vpc, nic.interface));
-        Ok(OwnedFd::from(File::open("/dev/null").unwrap()))
+        Ok([0, 1].map(|_| OwnedFd::from(File::open("/dev/null").unwrap())).into())
     };
     let device = Device::Nic(nic.clone());
     world.machines.attach(INSTANCE, &device, &world.storage, &open_tap).unwrap();

@@ -8,7 +8,7 @@ use host::ErrorKind;
 use host::linux::network::Networks;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use spec::machine::Mac;
-use spec::network::{Network, Traffic};
+use spec::network::{Interface, Network, Traffic};
 
 use crate::linux_guest::{LinuxGuest, PATIENCE};
 use crate::raw::{BROADCAST, RawGuest, Seen, ethernet, icmp, ipv4, tcp_syn, udp};
@@ -99,12 +99,12 @@ fn a_machine_keeps_its_tap_whatever_happens_to_the_seal() {
     let interface = interface(&network, 0, 10, &[1]);
     networks.ensure_interface(&interface).unwrap();
     let guest = RawGuest::new(&networks, &interface);
-    assert!(networks.open_tap(network.vpc, interface.id).is_err(), "one machine at a time");
+    assert!(networks.open_tap(network.vpc, interface.id, 1).is_err(), "one machine at a time");
     sh_in(network.vpc, &format!("ip link set {} alias changed", spec::names::tap(interface.id)));
     networks.ensure_interface(&interface).unwrap();
     guest.arp(ROUTER);
     let nobody = spec::ids::InterfaceId::from_random(77);
-    assert!(networks.open_tap(network.vpc, nobody).is_err());
+    assert!(networks.open_tap(network.vpc, nobody, 1).is_err());
     assert_eq!(
         sh_in(network.vpc, &format!("ip link show {} 2>&1 || true", spec::names::tap(nobody)))
             .lines()
@@ -282,4 +282,28 @@ fn wait<S: std::os::fd::AsFd, T>(socket: &S, mut work: impl FnMut(&S) -> std::io
     let patience = PollTimeout::try_from(PATIENCE + Duration::ZERO).unwrap();
     assert_eq!(poll(&mut polled, patience).unwrap(), 1, "nothing came");
     work(socket).unwrap()
+}
+
+#[test]
+fn a_tap_has_several_queues_where_they_are_of_use() {
+    let networks = begin();
+    let network = open_network(&networks);
+    let one = interface(&network, 0, 10, &[1]);
+    let several = Interface { several_queues: true, ..one.clone() };
+    let open = |queues| networks.open_tap(network.vpc, one.id, queues);
+    networks.ensure_interface(&several).unwrap();
+    let queues = open(3).unwrap();
+    assert_eq!(queues.len(), 3);
+    assert!(open(1).is_err(), "one machine at a time");
+    // What a machine uses stays as it is, whatever is wished.
+    networks.ensure_interface(&one).unwrap();
+    drop(queues);
+    assert_eq!(open(2).unwrap().len(), 2);
+    let name = spec::names::tap(one.id);
+    assert!(sh_in(network.vpc, &format!("ip link show {name}")).contains("qdisc noqueue"));
+    // One that nobody uses is made as it is wished now, and works.
+    networks.ensure_interface(&one).unwrap();
+    assert_eq!(open(2).unwrap().len(), 1);
+    let guest = RawGuest::new(&networks, &one);
+    guest.arp(ROUTER);
 }

@@ -34,14 +34,14 @@ impl LinuxGuest {
         let namespace = Namespace::unnamed().unwrap();
         let outer = open_tap(networks, interface);
         let inner = namespace.run(|| {
-            tap::create("eth0").unwrap();
+            tap::create("eth0", false).unwrap();
             sh(&format!(
                 "ip link set lo up; ip link set eth0 address {}; ip address add {address}/24 dev eth0
                  echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
                  ip link set eth0 up; ip route add default via {a}.{b}.{c}.1",
                 interface.mac
             ));
-            tap::open("eth0").unwrap()
+            tap::open("eth0", 1).unwrap().remove(0)
         });
         let inner = File::from(inner.unwrap());
         fcntl(&inner, FcntlArg::F_SETFL(OFlag::empty())).unwrap();

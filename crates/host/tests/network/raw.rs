@@ -39,7 +39,7 @@ pub(crate) enum Seen {
 
 /// Opens an interface's TAP for blocking reads.
 pub(crate) fn open_tap(networks: &Networks, interface: &Interface) -> File {
-    let tap = File::from(networks.open_tap(interface.vpc, interface.id).unwrap());
+    let tap = File::from(networks.open_tap(interface.vpc, interface.id, 1).unwrap().remove(0));
     fcntl(&tap, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     tap
 }

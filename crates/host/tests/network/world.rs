@@ -143,6 +143,7 @@ pub(crate) fn interface(network: &Network, subnet: u8, number: u8, groups: &[u8]
         public: Vec::new(),
         groups: groups.iter().map(|number| group_id(*number)).collect(),
         source_dest_check: true,
+        several_queues: false,
     }
 }
 

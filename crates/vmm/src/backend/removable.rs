@@ -137,16 +137,20 @@ impl Removable<Tap> {
 }
 
 impl Link for Removable<Tap> {
-    fn event(&self) -> RawFd {
-        self.with(|tap| Ok(tap.event())).unwrap_or(-1)
+    fn queues(&self) -> usize {
+        self.with(|tap| Ok(tap.queues())).unwrap_or_default()
     }
 
-    fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize> {
-        self.with(|tap| tap.receive(into))
+    fn event(&self, queue: usize) -> RawFd {
+        self.with(|tap| Ok(tap.event(queue))).unwrap_or(-1)
     }
 
-    fn send(&self, from: &[Piece<'_>]) -> io::Result<()> {
-        self.with(|tap| tap.send(from))
+    fn receive(&self, queue: usize, into: &[Piece<'_>]) -> io::Result<usize> {
+        self.with(|tap| tap.receive(queue, into))
+    }
+
+    fn send(&self, queue: usize, from: &[Piece<'_>]) -> io::Result<()> {
+        self.with(|tap| tap.send(queue, from))
     }
 
     fn segments_udp(&self) -> bool {

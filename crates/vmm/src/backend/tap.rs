@@ -3,7 +3,7 @@
 //!
 //! The TAP speaks of checksums and segmentation in the same header as virtio does (`IFF_VNET_HDR`), so
 //! packets pass through whole. Whoever opened it must have asked for that: `IFF_TAP | IFF_NO_PI |
-//! IFF_VNET_HDR`, one queue.
+//! IFF_VNET_HDR`. With `IFF_MULTI_QUEUE` it can be opened several times, and each open file is one of its queues.
 #![allow(unsafe_code, reason = "TUN's ioctls, readv and writev")]
 
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use devices::memory::Piece;
-use devices::virtio::net::{HEADER, Link, Offloads};
+use devices::virtio::net::{HEADER, Link, MOST_PAIRS, Offloads};
 
 use super::pieces::Vectors;
 
@@ -36,11 +36,15 @@ pub(crate) enum TapError {
     Flags(libc::c_int),
     #[error("Cannot set the TAP up")]
     SetUp(#[source] io::Error),
+    #[error("The TAP has {0} queues, and may have 1 to {MOST_PAIRS}")]
+    Queues(usize),
+    #[error("Queues of different TAPs were given: {0} and {1}")]
+    Different(String, String),
 }
 
 /// The TAP.
 pub(crate) struct Tap {
-    file: File,
+    queues: Vec<File>,
     segments_udp: bool,
 }
 
@@ -48,33 +52,70 @@ pub(crate) struct Tap {
 const UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
 impl Tap {
-    /// Takes an open TAP, and looks whether it is what it must be.
-    pub(crate) fn new(file: File) -> Result<Self, TapError> {
-        let mut request = empty_request();
-        // SAFETY: the kernel writes one `ifreq`, to ours.
-        check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })
-            .map_err(TapError::Ask)?;
-        // SAFETY: TUNGETIFF wrote the flags.
-        let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
-        if flags & FLAGS != FLAGS {
-            return Err(TapError::Flags(flags));
+    /// Takes the open queues of a TAP, and looks whether they are what they must be.
+    pub(crate) fn new(queues: Vec<File>) -> Result<Self, TapError> {
+        let Some(first) = queues.first().filter(|_| queues.len() <= MOST_PAIRS) else {
+            return Err(TapError::Queues(queues.len()));
+        };
+        let name = checked_name(first)?;
+        for queue in &queues[1..] {
+            let other = checked_name(queue)?;
+            if other != name {
+                return Err(TapError::Different(name, other));
+            }
         }
-        set_up(&file).map_err(TapError::SetUp)?;
+        queues.iter().try_for_each(set_up).map_err(TapError::SetUp)?;
         // There is no other way to ask. What is set here is set anew when a driver starts.
-        let segments_udp = set_offloads(&file, libc::TUN_F_CSUM | UDP).is_ok();
-        Ok(Self { file, segments_udp })
+        let segments_udp = set_offloads(first, libc::TUN_F_CSUM | UDP).is_ok();
+        Ok(Self { queues, segments_udp })
     }
 
-    /// Opens the TAP of this name, which is made if there is none.
-    pub(crate) fn open(name: &str) -> Result<Self, TapError> {
-        let file = File::options().read(true).write(true).open(DEVICE).map_err(TapError::Open)?;
-        let mut request = request(name).ok_or_else(|| TapError::Name(name.to_owned()))?;
-        request.ifr_ifru.ifru_flags = libc::c_short::try_from(FLAGS).unwrap_or_default();
-        // SAFETY: the kernel reads and writes one `ifreq`, ours.
-        check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
-            .map_err(|error| TapError::Attach(name.to_owned(), error))?;
-        Self::new(file)
+    /// Opens so many queues of the TAP of this name, which is made if there is none; one, where it has only one.
+    pub(crate) fn open(name: &str, queues: usize) -> Result<Self, TapError> {
+        let several = libc::IFF_MULTI_QUEUE;
+        let attach = |flags| attach(name, flags);
+        let opened = match queues {
+            2.. => (0..queues).map(|_| attach(FLAGS | several)).collect(),
+            _ => attach(FLAGS).map(|file| vec![file]),
+        };
+        let opened = match opened {
+            // It was made the other way.
+            Err(TapError::Attach(_, error)) if error.raw_os_error() == Some(libc::EINVAL) => {
+                vec![attach(if queues > 1 { FLAGS } else { FLAGS | several })?]
+            }
+            opened => opened?,
+        };
+        Self::new(opened)
     }
+
+    fn queue(&self, queue: usize) -> io::Result<&File> {
+        self.queues.get(queue).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn attach(name: &str, flags: libc::c_int) -> Result<File, TapError> {
+    let file = File::options().read(true).write(true).open(DEVICE).map_err(TapError::Open)?;
+    let mut request = request(name).ok_or_else(|| TapError::Name(name.to_owned()))?;
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).unwrap_or_default();
+    // SAFETY: the kernel reads and writes one `ifreq`, ours.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
+        .map_err(|error| TapError::Attach(name.to_owned(), error))?;
+    Ok(file)
+}
+
+/// The name of the TAP that this is a queue of, if it was opened as it must be.
+fn checked_name(file: &File) -> Result<String, TapError> {
+    let mut request = empty_request();
+    // SAFETY: the kernel writes one `ifreq`, to ours.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })
+        .map_err(TapError::Ask)?;
+    // SAFETY: TUNGETIFF wrote the flags.
+    let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+    if flags & FLAGS != FLAGS {
+        return Err(TapError::Flags(flags));
+    }
+    let name = request.ifr_name.iter().map_while(|&byte| u8::try_from(byte).ok().filter(|byte| *byte != 0));
+    Ok(name.map(char::from).collect())
 }
 
 fn set_up(file: &File) -> io::Result<()> {
@@ -118,25 +159,31 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 impl Link for Tap {
-    fn event(&self) -> RawFd {
-        self.file.as_raw_fd()
+    fn queues(&self) -> usize {
+        self.queues.len()
     }
 
-    fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize> {
+    fn event(&self, queue: usize) -> RawFd {
+        self.queue(queue).map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    fn receive(&self, queue: usize, into: &[Piece<'_>]) -> io::Result<usize> {
+        let file = self.queue(queue)?;
         let vectors = Vectors::new(into);
         let (pointer, count) = vectors.as_raw();
         // SAFETY: the vectors name mapped guest memory, for as long as `into` is borrowed; the kernel may
         // write all of it.
-        let count = unsafe { libc::readv(self.file.as_raw_fd(), pointer, count) };
+        let count = unsafe { libc::readv(file.as_raw_fd(), pointer, count) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 
-    fn send(&self, from: &[Piece<'_>]) -> io::Result<()> {
+    fn send(&self, queue: usize, from: &[Piece<'_>]) -> io::Result<()> {
+        let file = self.queue(queue)?;
         let vectors = Vectors::new(from);
         let (pointer, count) = vectors.as_raw();
         // SAFETY: the vectors name mapped guest memory, for as long as `from` is borrowed; the kernel
         // only reads it.
-        let count = unsafe { libc::writev(self.file.as_raw_fd(), pointer, count) };
+        let count = unsafe { libc::writev(file.as_raw_fd(), pointer, count) };
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -152,7 +199,8 @@ impl Link for Tap {
             | flag(offloads.ecn && (offloads.tcp4 || offloads.tcp6), libc::TUN_F_TSO_ECN)
             | flag(self.segments_udp && offloads.udp4 && offloads.udp6, UDP);
         flags = flag(offloads.checksum, libc::TUN_F_CSUM | flags);
-        set_offloads(&self.file, flags)
+        // Of the whole TAP, by whichever queue it is said.
+        set_offloads(self.queue(0)?, flags)
     }
 }
 
@@ -162,10 +210,13 @@ mod tests {
 
     #[test]
     fn what_is_no_tap_is_refused() {
-        let file = File::open("/dev/null").unwrap();
-        assert!(matches!(Tap::new(file), Err(TapError::Ask(_))));
+        let file = || File::open("/dev/null").unwrap();
+        assert!(matches!(Tap::new(vec![file()]), Err(TapError::Ask(_))));
+        assert!(matches!(Tap::new(Vec::new()), Err(TapError::Queues(0))));
+        let many = (0..=MOST_PAIRS).map(|_| file()).collect();
+        assert!(matches!(Tap::new(many), Err(TapError::Queues(9))));
         for name in ["", "sixteen-letters-", "a\0b"] {
-            let error = Tap::open(name).err();
+            let error = Tap::open(name, 1).err();
             assert!(matches!(error, Some(TapError::Name(_) | TapError::Open(_))), "{name}");
         }
     }

@@ -280,13 +280,14 @@ pub(crate) fn nic(index: u8) -> Nic {
         vpc: VpcId::from_random(1),
         mac: Mac::from_random(index.into()),
         mtu: 1500,
+        queues: 1,
         limits: Limits::default(),
     }
 }
 
 /// The request for it, with its TAP.
 pub(crate) fn attach_nic(nic: &Nic) -> Request {
-    Request::Attach { device: Device::Nic(nic.clone()), descriptors: vec![names::tap(nic.interface)] }
+    Request::Attach { device: Device::Nic(nic.clone()), descriptors: vec![names::tap(nic.interface, 0)] }
 }
 
 /// Asks until there is an answer.

@@ -4,20 +4,32 @@
 //! the guest's buffers, and written from them, by one system call each. Checksums and segmentation are
 //! left to whoever needs them: both sides speak of them in the 12-byte header that every packet begins
 //! with, which the kernel understands too.
+//!
+//! ```text
+//! session.rs   the interface at work: whose turn it is, and what the driver sends
+//! receive.rs   from the link to the guest, into buffers that the driver posted
+//! control.rs   what a driver asks on the control queue: how many pairs it uses
+//! ```
+//!
+//! A pair of queues, one each way, is for one vCPU: the guest's processors need not wait for each other, and
+//! hear of packets themselves. One thread serves all pairs: they share their limits, and a machine's devices
+//! share one processor besides its vCPUs.
 
+mod control;
 mod receive;
+mod session;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use self::receive::Receiver;
-use super::device::{Active, Device, Kind, Stop, Wait};
-use super::queue::{Broken, Ring};
+use self::session::Session;
+use super::device::{Active, Device, Kind, Stop};
+use super::queue::Broken;
 use crate::limits::{Limiter, Limits};
-use crate::memory::{Memory, Piece};
+use crate::memory::Piece;
 
 /// Bytes of the header (5.1.6, `struct virtio_net_hdr`, with `num_buffers`).
 pub const HEADER: usize = 12;
@@ -29,6 +41,8 @@ pub const MOST_PIECES: usize = 1024;
 const LINK_HEADER: usize = 18;
 /// The largest packet where the host says nothing about it.
 const DEFAULT_MTU: u16 = 1500;
+/// Pairs of queues that an interface has at most.
+pub const MOST_PAIRS: usize = 8;
 
 /// What a packet from the link may leave to the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,14 +62,19 @@ pub struct Offloads {
 }
 
 /// The other end of the wire. Called on the device's thread; never blocks.
+///
+/// It has one queue or several, each both ways, counted from 0. The packets of a flow come by the queue that the flow's
+/// last packet from the guest was sent by.
 pub trait Link: Send + Sync {
-    /// What becomes readable when a packet waits.
-    fn event(&self) -> RawFd;
-    /// Reads one packet, header first; its length. `WouldBlock` when there is none. What does not fit is
+    /// How many queues.
+    fn queues(&self) -> usize;
+    /// What becomes readable when a packet waits in a queue.
+    fn event(&self, queue: usize) -> RawFd;
+    /// Reads one packet out of a queue, header first; its length. `WouldBlock` when there is none. What does not fit is
     /// lost.
-    fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize>;
-    /// Writes one packet, header first.
-    fn send(&self, from: &[Piece<'_>]) -> io::Result<()>;
+    fn receive(&self, queue: usize, into: &[Piece<'_>]) -> io::Result<usize>;
+    /// Writes one packet by a queue, header first.
+    fn send(&self, queue: usize, from: &[Piece<'_>]) -> io::Result<()>;
     /// Whether it cuts large UDP packets into small ones, and puts them together: not every host's kernel does.
     fn segments_udp(&self) -> bool;
     /// Says what packets to come may leave to the guest.
@@ -76,6 +95,8 @@ mod feature {
     pub(super) const HOST_ECN: u32 = 13;
     pub(super) const MRG_RXBUF: u32 = 15;
     pub(super) const STATUS: u32 = 16;
+    pub(super) const CTRL_VQ: u32 = 17;
+    pub(super) const MQ: u32 = 22;
     pub(super) const GUEST_USO4: u32 = 54;
     pub(super) const GUEST_USO6: u32 = 55;
     pub(super) const HOST_USO: u32 = 56;
@@ -97,11 +118,14 @@ const OFFERED: [u32; 12] = [
 ];
 /// Where the link segments UDP.
 const OFFERED_WITH_UDP: [u32; 3] = [feature::GUEST_USO4, feature::GUEST_USO6, feature::HOST_USO];
+/// Where there are several pairs.
+const OFFERED_WITH_PAIRS: [u32; 2] = [feature::CTRL_VQ, feature::MQ];
 
 /// Bit of the configuration's status.
 const LINK_UP: u16 = 1;
-/// Queue 0 receives, queue 1 transmits.
-const QUEUE_SIZES: [u16; 2] = [256; 2];
+/// Of each pair's queues: the first receives, the second transmits (5.1.2).
+const QUEUE_SIZE: u16 = 256;
+const CONTROL_SIZE: u16 = 64;
 /// Packets in one direction before the other has its turn.
 const TURN: usize = 64;
 
@@ -137,36 +161,15 @@ pub struct Net {
     traffic: Arc<Traffic>,
     mac: [u8; 6],
     mtu: u16,
+    pairs: usize,
 }
 
 impl Net {
-    /// An interface on `link`; `mtu` is its largest packet in bytes, without link header.
+    /// An interface on `link`, with a pair of queues for each of the link's, up to [`MOST_PAIRS`]; `mtu` is its largest
+    /// packet in bytes, without link header.
     pub fn new(link: Arc<dyn Link>, traffic: Arc<Traffic>, mac: [u8; 6], mtu: u16) -> Self {
-        Self { link, traffic, mac, mtu }
-    }
-
-    /// Sends what the guest wants sent; whether its turn ended before its packets.
-    fn transmit(&self, ring: &mut Ring, memory: &Memory) -> Result<bool, Broken> {
-        for _ in 0..TURN {
-            if !self.traffic.sent.admits() {
-                // The limiter's event comes when there is something to do.
-                ring.publish(memory)?;
-                return Ok(false);
-            }
-            let Some(chain) = ring.next(memory)? else {
-                ring.publish(memory)?;
-                return ring.arm(memory);
-            };
-            let packet = &chain.readable;
-            self.traffic.sent.count(1, payload(packet.len()));
-            if (HEADER..=MOST).contains(&packet.len()) && packet.pieces().len() <= MOST_PIECES {
-                // A packet that the link refuses is lost, as packets are.
-                let _ = self.link.send(packet.pieces());
-            }
-            ring.complete(memory, chain.head, 0)?;
-        }
-        ring.publish(memory)?;
-        Ok(true)
+        let pairs = link.queues().clamp(1, MOST_PAIRS);
+        Self { link, traffic, mac, mtu, pairs }
     }
 
     /// Room that is needed before a packet is read from the link.
@@ -187,16 +190,18 @@ impl Device for Net {
 
     fn features(&self) -> u64 {
         let with_udp = OFFERED_WITH_UDP.iter().filter(|_| self.link.segments_udp());
-        OFFERED.iter().chain(with_udp).fold(0, |bits, bit| bits | 1 << bit)
+        let with_pairs = OFFERED_WITH_PAIRS.iter().filter(|_| self.pairs > 1);
+        OFFERED.iter().chain(with_udp).chain(with_pairs).fold(0, |bits, bit| bits | 1 << bit)
     }
 
     fn queue_sizes(&self) -> Vec<u16> {
-        QUEUE_SIZES.to_vec()
+        let control = (self.pairs > 1).then_some(CONTROL_SIZE);
+        std::iter::repeat_n(QUEUE_SIZE, 2 * self.pairs).chain(control).collect()
     }
 
     /// `struct virtio_net_config` (5.1.4), up to the MTU.
     fn config(&self) -> Vec<u8> {
-        let pairs = 1_u16;
+        let pairs = u16::try_from(self.pairs).unwrap_or(1);
         let words = [LINK_UP, pairs, self.mtu].map(u16::to_le_bytes);
         [&self.mac[..], words.as_flattened()].concat()
     }
@@ -213,29 +218,7 @@ impl Device for Net {
         self.link
             .set_offloads(offloads)
             .map_err(|_| Broken("the host's end of the link refused its offloads"))?;
-        let merge = active.has(feature::MRG_RXBUF);
-        let mut receiver =
-            Receiver::new(self.link.as_ref(), &self.traffic.received, merge, self.largest(active));
-
-        let [receive, transmit] = active.rings.as_mut_slice() else { return Ok(()) };
-        let mut sources = vec![self.link.event(), self.traffic.sent.event(), self.traffic.received.event()];
-        sources.extend(
-            [&receive, &transmit].into_iter().filter_map(|ring| Some(ring.as_ref()?.bell.as_raw_fd())),
-        );
-        let wait = Wait::new(stop, &sources)?;
-        while !stop.said() {
-            let mut more = false;
-            if let Some(ring) = transmit {
-                more |= self.transmit(ring, &active.memory)?;
-            }
-            if let Some(ring) = receive {
-                more |= receiver.turn(ring, &active.memory)?;
-            }
-            if !more {
-                wait.wait()?;
-            }
-        }
-        Ok(())
+        Session::new(self, active).work(stop)
     }
 }
 

@@ -32,9 +32,22 @@ impl<'m> Receiver<'m> {
         Self { link, limiter, merge, largest, posted: VecDeque::new() }
     }
 
-    /// Takes packets as long as there are any, buffers to put them into, and it is our turn; whether the
-    /// turn ended first.
-    pub(super) fn turn(&mut self, ring: &mut Ring, memory: &'m Memory) -> Result<bool, Broken> {
+    /// Takes packets out of each of these queues of the link, as long as there are any, buffers to put them into, and it
+    /// is the queue's turn; whether a turn ended first.
+    pub(super) fn turn(
+        &mut self,
+        queues: impl Iterator<Item = usize>,
+        ring: &mut Ring,
+        memory: &'m Memory,
+    ) -> Result<bool, Broken> {
+        let mut more = false;
+        for queue in queues {
+            more |= self.drain(queue, ring, memory)?;
+        }
+        Ok(more)
+    }
+
+    fn drain(&mut self, queue: usize, ring: &mut Ring, memory: &'m Memory) -> Result<bool, Broken> {
         for _ in 0..TURN {
             if !self.has_room(ring, memory)? {
                 // The bell rings when there are more buffers; the link keeps its packets until then.
@@ -45,7 +58,7 @@ impl<'m> Receiver<'m> {
                 return Ok(false);
             }
             let pieces = self.pieces();
-            match self.link.receive(&pieces) {
+            match self.link.receive(queue, &pieces) {
                 Ok(len) => {
                     self.limiter.count(1, payload(len));
                     self.deliver(ring, memory, &pieces, len)?;
@@ -56,6 +69,11 @@ impl<'m> Receiver<'m> {
             }
         }
         Ok(true)
+    }
+
+    /// Puts the buffers back that wait for packets.
+    pub(super) fn put_back(&mut self, ring: &mut Ring) {
+        self.posted.drain(..).for_each(|_| ring.put_back());
     }
 
     fn has_room(&mut self, ring: &mut Ring, memory: &'m Memory) -> Result<bool, Broken> {

@@ -1,37 +1,52 @@
 //! A link in memory between the tests and the device.
 
+use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 
 use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::receive::Receiver;
+use super::session::EVERYBODY;
 use super::*;
 use crate::limits::Rate;
 use crate::lock;
 use crate::testing::Random;
-use crate::virtio::queue::tests::{BUFFERS, WRITE, descriptor, memory, ring, scramble};
+use crate::virtio::queue::tests::{BUFFERS, NEXT, WRITE, descriptor, memory, ring, scramble};
 
+/// Packets that wait in each queue, and those that came.
 struct Wire {
     event: EventFd,
-    to_guest: Mutex<Vec<Vec<u8>>>,
+    queues: Vec<Mutex<Vec<Vec<u8>>>>,
     from_guest: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Wire {
     fn new(to_guest: Vec<Vec<u8>>) -> Self {
+        Self::with_queues(vec![to_guest])
+    }
+
+    fn with_queues(queues: Vec<Vec<Vec<u8>>>) -> Self {
         let event = EventFd::new(EFD_NONBLOCK).unwrap();
-        Self { event, to_guest: Mutex::new(to_guest), from_guest: Mutex::default() }
+        Self { event, queues: queues.into_iter().map(Mutex::new).collect(), from_guest: Mutex::default() }
+    }
+
+    fn to_guest(&self) -> usize {
+        self.queues.iter().map(|queue| lock(queue).len()).sum()
     }
 }
 
 impl Link for Wire {
-    fn event(&self) -> RawFd {
+    fn queues(&self) -> usize {
+        self.queues.len()
+    }
+    fn event(&self, _: usize) -> RawFd {
         self.event.as_raw_fd()
     }
-    fn receive(&self, into: &[Piece<'_>]) -> io::Result<usize> {
+    fn receive(&self, queue: usize, into: &[Piece<'_>]) -> io::Result<usize> {
         assert!(into.len() <= MOST_PIECES);
-        let packet = lock(&self.to_guest).pop().ok_or(io::ErrorKind::WouldBlock)?;
+        let packet = lock(&self.queues[queue]).pop().ok_or(io::ErrorKind::WouldBlock)?;
         let mut done = 0;
         for piece in into {
             let count = piece.len().min(packet.len() - done);
@@ -40,7 +55,7 @@ impl Link for Wire {
         }
         Ok(done)
     }
-    fn send(&self, from: &[Piece<'_>]) -> io::Result<()> {
+    fn send(&self, _: usize, from: &[Piece<'_>]) -> io::Result<()> {
         let mut packet = Vec::new();
         for piece in from {
             let at = packet.len();
@@ -75,7 +90,7 @@ fn packets_leave_whole_and_monsters_are_dropped() {
     mock.build_desc_chain(&[descriptor(BUFFERS, 15, 0, 0), descriptor(BUFFERS + 15, 4, 0, 0)]).unwrap();
     mock.add_desc_chains(&[descriptor(BUFFERS, 11, 0, 0)], 2).unwrap();
     mock.add_desc_chains(&[descriptor(BUFFERS, u32::try_from(MOST).unwrap() + 1, 0, 0)], 3).unwrap();
-    assert_eq!(net(&wire).transmit(&mut ring(&mock), &memory), Ok(false));
+    assert_eq!(net(&wire).transmit(0, &mut ring(&mock), &memory), Ok(false));
     assert_eq!(*lock(&wire.from_guest), [b"header......payload"]);
     assert_eq!(mock.used().idx().load(), 3);
 }
@@ -92,7 +107,7 @@ fn a_packet_fills_as_many_buffers_as_it_needs() {
     }
     let free = free();
     let mut receiver = Receiver::new(&wire, &free, true, 800);
-    assert_eq!(receiver.turn(&mut ring(&mock), &memory), Ok(false));
+    assert_eq!(receiver.turn(0..1, &mut ring(&mock), &memory), Ok(false));
     assert_eq!(mock.used().idx().load(), 3);
     let used: Vec<_> =
         (0..3).map(|n| mock.used().ring().ref_at(n).unwrap().load()).map(|e| (e.id(), e.len())).collect();
@@ -119,7 +134,7 @@ fn without_merging_a_packet_has_one_buffer() {
     }
     let free = free();
     let mut receiver = Receiver::new(&wire, &free, false, 1530);
-    assert_eq!(receiver.turn(&mut ring(&mock), &memory), Ok(false));
+    assert_eq!(receiver.turn(0..1, &mut ring(&mock), &memory), Ok(false));
     let used = |n| mock.used().ring().ref_at(n).unwrap().load().len();
     assert_eq!((mock.used().idx().load(), used(0), used(1)), (2, 60, 100));
     assert_eq!(memory.read_obj::<u16>(GuestAddress(BUFFERS + 10)).unwrap(), 1);
@@ -134,11 +149,11 @@ fn the_link_keeps_its_packets_while_there_is_no_room() {
     let free = free();
     let mut receiver = Receiver::new(&wire, &free, true, 150);
     mock.add_desc_chains(&[descriptor(BUFFERS, 100, WRITE, 0)], 0).unwrap();
-    assert_eq!(receiver.turn(&mut ring, &memory), Ok(false));
-    assert_eq!(lock(&wire.to_guest).len(), 1);
+    assert_eq!(receiver.turn(0..1, &mut ring, &memory), Ok(false));
+    assert_eq!(wire.to_guest(), 1);
     mock.add_desc_chains(&[descriptor(BUFFERS + 0x1000, 100, WRITE, 0)], 1).unwrap();
-    assert_eq!(receiver.turn(&mut ring, &memory), Ok(false));
-    assert!(lock(&wire.to_guest).is_empty());
+    assert_eq!(receiver.turn(0..1, &mut ring, &memory), Ok(false));
+    assert_eq!(wire.to_guest(), 0);
 }
 
 #[test]
@@ -148,11 +163,11 @@ fn scrambled_rings_end() {
         let mock = MockSplitQueue::new(&memory, 32);
         scramble(&memory, &mock, 32, &mut Random::new(seed));
         let wire = Arc::new(Wire::new(vec![vec![3; 2000]; 8]));
-        let _ = net(&wire).transmit(&mut ring(&mock), &memory);
+        let _ = net(&wire).transmit(0, &mut ring(&mock), &memory);
         for merge in [false, true] {
             let free = free();
             let mut receiver = Receiver::new(wire.as_ref(), &free, merge, 1500);
-            let _ = receiver.turn(&mut ring(&mock), &memory);
+            let _ = receiver.turn(0..1, &mut ring(&mock), &memory);
         }
     }
 }
@@ -161,6 +176,60 @@ fn scrambled_rings_end() {
 fn the_configuration_is_the_specifications() {
     let config = net(&Arc::new(Wire::new(Vec::new()))).config();
     assert_eq!(config, [2, 0, 0x5e, 0x10, 0, 1, 1, 0, 1, 0, 0x29, 0x23]);
+}
+
+#[test]
+fn several_pairs_are_offered_where_the_link_has_several_queues() {
+    let pairs = |queues| {
+        let net = net(&Arc::new(Wire::with_queues(vec![Vec::new(); queues])));
+        let has = |bit: u32| net.features() & 1 << bit != 0;
+        assert_eq!((has(feature::MQ), has(feature::CTRL_VQ)), (queues > 1, queues > 1));
+        (net.queue_sizes().len(), net.config()[8])
+    };
+    assert_eq!([1, 2, 8, 9].map(pairs), [(2, 1), (5, 2), (17, 8), (17, 8)]);
+}
+
+#[test]
+fn packets_go_to_the_pairs_that_the_driver_uses() {
+    let packets = |marks: &[u8]| marks.iter().map(|mark| vec![*mark; 60]).collect::<Vec<_>>();
+    let wire = Arc::new(Wire::with_queues(vec![packets(&[1]), packets(&[2])]));
+    let (memory, net) = (memory(), net(&wire));
+    // Two pairs and the control queue, each ring with room for itself.
+    let at = |place: u64| MockSplitQueue::create(&memory, GuestAddress(place * 0x1000), 16);
+    let [receive, transmit, other, control] = [0, 1, 2, 3].map(at);
+    let rings = [&receive, &transmit, &other, &transmit, &control].map(|mock| Some(ring(mock)));
+    for (mock, first) in [(&receive, 0), (&other, 8)] {
+        for index in 0..4_u16 {
+            let buffer = BUFFERS + 0x1000 * (first + u64::from(index));
+            mock.add_desc_chains(&[descriptor(buffer, 10_000, WRITE, 0)], index).unwrap();
+        }
+    }
+    let features = 1 << feature::MQ | 1 << feature::CTRL_VQ | 1 << feature::MRG_RXBUF;
+    let mut active = Active { memory: memory.clone(), features, rings: rings.into() };
+    let mut session = Session::new(&net, &mut active);
+    let use_pairs = |pairs: u8, index| {
+        memory.write_slice(&[4, 0, pairs, 0], GuestAddress(0xf_0000)).unwrap();
+        let command = [descriptor(0xf_0000, 4, NEXT, index + 1), descriptor(0xf_0004, 1, WRITE, 0)];
+        control.add_desc_chains(&command, index).unwrap();
+    };
+    let came = || (receive.used().idx().load(), other.used().idx().load());
+    assert_eq!(session.turn(EVERYBODY), Ok(false));
+    assert_eq!(came(), (2, 0));
+    use_pairs(2, 0);
+    *lock(&wire.queues[1]) = packets(&[3]);
+    assert_eq!(session.turn(EVERYBODY), Ok(true));
+    assert_eq!(came(), (2, 1));
+    // Back to one: what waits for packets in the second pair is the driver's again.
+    use_pairs(1, 2);
+    *lock(&wire.queues[1]) = packets(&[4]);
+    assert_eq!(session.turn(EVERYBODY), Ok(true));
+    assert_eq!(session.turn(EVERYBODY), Ok(false));
+    assert_eq!(came(), (3, 1));
+    drop(session);
+    let Some(ring) = &mut active.rings[2] else { panic!("the ring is gone") };
+    let again: Vec<u16> =
+        std::iter::from_fn(|| ring.next(&memory).unwrap()).map(|chain| chain.head).collect();
+    assert_eq!(again, [1, 2, 3]);
 }
 
 #[test]
@@ -177,7 +246,7 @@ fn packets_wait_for_their_limit_each_way() {
     }
     let mut ring = ring(&mock);
     traffic.sent.count(86_399, 0);
-    assert_eq!(net.transmit(&mut ring, &memory), Ok(false));
+    assert_eq!(net.transmit(0, &mut ring, &memory), Ok(false));
     assert_eq!((lock(&wire.from_guest).len(), mock.used().idx().load()), (2, 2));
 
     let mock = MockSplitQueue::create(&memory, GuestAddress(0x8000), 16);
@@ -187,11 +256,11 @@ fn packets_wait_for_their_limit_each_way() {
     let mut receiving = self::ring(&mock);
     traffic.received.count(86_399, 0);
     let mut receiver = Receiver::new(wire.as_ref(), &traffic.received, false, 1530);
-    assert_eq!(receiver.turn(&mut receiving, &memory), Ok(false));
-    assert_eq!(lock(&wire.to_guest).len(), 1);
+    assert_eq!(receiver.turn(0..1, &mut receiving, &memory), Ok(false));
+    assert_eq!(wire.to_guest(), 1);
 
     traffic.change(Limits::default());
-    assert_eq!(net.transmit(&mut ring, &memory), Ok(false));
-    assert_eq!(receiver.turn(&mut receiving, &memory), Ok(false));
-    assert_eq!((lock(&wire.from_guest).len(), lock(&wire.to_guest).len()), (3, 0));
+    assert_eq!(net.transmit(0, &mut ring, &memory), Ok(false));
+    assert_eq!(receiver.turn(0..1, &mut receiving, &memory), Ok(false));
+    assert_eq!((lock(&wire.from_guest).len(), wire.to_guest()), (3, 0));
 }

@@ -31,8 +31,8 @@ const PROCESSORS_BESIDES: u32 = 1;
 /// The largest file that a process without a larger disk may write, in bytes.
 const LEAST_FILE: u64 = 1 << 20;
 
-/// How an interface's TAP is opened.
-pub type OpenTap<'a> = &'a dyn Fn(&Nic) -> Result<OwnedFd, Error>;
+/// How an interface's TAP is opened: its queues.
+pub type OpenTap<'a> = &'a dyn Fn(&Nic) -> Result<Vec<OwnedFd>, Error>;
 
 /// What stands around a machine.
 pub(super) struct Ground<'a> {
@@ -91,7 +91,9 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
         }
     }
     for nic in &machine.nics {
-        handed.add(names::tap(nic.interface), (ground.open_tap)(nic)?);
+        for (name, queue) in named_taps(nic, ground.open_tap)? {
+            handed.add(name, queue);
+        }
     }
     let group =
         ground.cgroups.make(&id.to_string(), limits(machine)).map_err(failed("make the control group"))?;
@@ -114,6 +116,12 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
     process
         .spawn()
         .map_err(|error| Error::passing(format!("Could not start the process of machine {id}"), error))
+}
+
+/// Opens an interface's TAP: its queues with their names.
+pub(super) fn named_taps(nic: &Nic, open_tap: OpenTap<'_>) -> Result<Vec<(String, OwnedFd)>, Error> {
+    let queues = open_tap(nic)?;
+    Ok((0..).zip(queues).map(|(number, queue)| (names::tap(nic.interface, number), queue)).collect())
 }
 
 /// Opens and locks the disks.

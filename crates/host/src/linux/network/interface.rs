@@ -1,8 +1,8 @@
 //! An interface: a TAP on its subnet's bridge, its neighbours' entries, its pieces and chains in the
 //! packet filter, the host's routes to its public addresses.
 //!
-//! A TAP that bears a seal, or is open in a machine, is never made anew: the machine would lose it. One that
-//! is neither is half made, or somebody else's, and is.
+//! A TAP that is open in a machine is never made anew: the machine would lose it. One that is not, and bears no seal or
+//! has not as many queues as it should, is half made, or somebody else's, or of another machine, and is.
 //!
 //! Making an interface costs the same however many there are: one `nft` process, and no list of anything.
 //! Only where there was something of it before is that looked up first.
@@ -11,8 +11,9 @@
 //! written last, as the TAP's alias.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 
 use nftables::types::NfFamily::INet;
 use spec::Fingerprint;
@@ -43,7 +44,7 @@ pub(super) fn ensure(interface: &Interface, namespace: &Namespace, host: &HostSi
     let tap = inside(namespace, || {
         let netlink = Netlink::here()?;
         let bridge = netlink.existing(&bridge)?;
-        let (tap, new) = ensure_tap(&names::tap(interface.id), &netlink)?;
+        let (tap, new) = ensure_tap(&names::tap(interface.id), interface.several_queues, &netlink)?;
         netlink.put_port(&tap, &bridge)?;
         put_neighbours(interface, &tap, &bridge, &netlink)?;
         if !(new && create_in_filter(interface, &pieces, seal)) {
@@ -58,24 +59,38 @@ pub(super) fn ensure(interface: &Interface, namespace: &Namespace, host: &HostSi
 }
 
 /// The TAP, and whether it was just made.
-fn ensure_tap(name: &str, netlink: &Netlink) -> Result<(Link, bool), Error> {
+fn ensure_tap(name: &str, several_queues: bool, netlink: &Netlink) -> Result<(Link, bool), Error> {
     if let Some(found) = netlink.link(name)? {
-        if is_sealed(&found) || is_open(name) {
+        if is_open(&found) || (is_sealed(&found) && found.several_queues == several_queues) {
             return Ok((found, false));
         }
         netlink.remove_link(&found)?;
     }
-    tap::create(name).map_err(|error| Error::passing(format!("Could not make TAP {name}"), error))?;
-    Ok((netlink.existing(name)?, true))
+    tap::create(name, several_queues)
+        .map_err(|error| Error::passing(format!("Could not make TAP {name}"), error))?;
+    let made = netlink.existing(name)?;
+    netlink.put_no_discipline(&made)?;
+    Ok((made, true))
 }
 
 fn is_sealed(tap: &Link) -> bool {
     tap.alias.as_deref().is_some_and(|alias| alias.parse::<Seal>().is_ok())
 }
 
-/// Whether a machine has a TAP open: then nobody else can.
-fn is_open(name: &str) -> bool {
-    tap::open(name).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
+/// Whether a machine has a TAP open: it has a carrier just as long.
+fn is_open(tap: &Link) -> bool {
+    tap.is_tap() && tap.carrier
+}
+
+/// Opens an interface's TAP in the calling thread's namespace, as [`super::Networks::open_tap`] says. One with several
+/// queues the kernel would let another open too.
+pub(super) fn open(id: InterfaceId, queues: u8) -> Result<Vec<OwnedFd>, Error> {
+    let name = names::tap(id);
+    let failed = |error| Error::passing(format!("Could not open TAP {name}"), error);
+    if is_open(&Netlink::here()?.existing(&name)?) {
+        return Err(failed(io::ErrorKind::ResourceBusy.into()));
+    }
+    tap::open(&name, queues.into()).map_err(failed)
 }
 
 /// Makes the bridge know where the guest's addresses are, for good: nothing is learned from what guests send,

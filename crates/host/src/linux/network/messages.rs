@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoPortData, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -35,6 +36,10 @@ pub(super) struct Link {
     pub mtu: u32,
     pub mac: Option<Mac>,
     pub alias: Option<String>,
+    /// Of a TAP: whether somebody has it open.
+    pub carrier: bool,
+    /// Of a TAP: whether it can be opened several times, each time another queue.
+    pub several_queues: bool,
     /// The index of the bridge it is a port of.
     pub bridge: Option<u32>,
     /// Whether it is a port that may not talk to other isolated ports.
@@ -83,6 +88,8 @@ impl From<&LinkMessage> for Link {
             mtu: 0,
             mac: None,
             alias: None,
+            carrier: false,
+            several_queues: false,
             bridge: None,
             isolated: false,
         };
@@ -92,6 +99,7 @@ impl From<&LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Address(bytes) => link.mac = mac(bytes),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+                LinkAttribute::Carrier(carrier) => link.carrier = *carrier != 0,
                 LinkAttribute::Controller(index) => link.bridge = Some(*index),
                 LinkAttribute::LinkInfo(infos) => link.read_infos(infos),
                 _ => {}
@@ -106,6 +114,10 @@ impl Link {
         self.kind.as_deref() == Some("bridge")
     }
 
+    pub(super) fn is_tap(&self) -> bool {
+        self.kind.as_deref() == Some("tun")
+    }
+
     /// Whether it is an interface's port as it should be: up, and apart from the others.
     pub(super) fn is_port(&self) -> bool {
         self.up && self.isolated && self.mtu == MTU
@@ -115,6 +127,9 @@ impl Link {
         for info in infos {
             match info {
                 LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
+                LinkInfo::Data(InfoData::Tun(facts)) => {
+                    self.several_queues = facts.iter().any(says_several_queues);
+                }
                 LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                     self.isolated = port.contains(&InfoBridgePort::Isolated(true));
                 }
@@ -122,6 +137,17 @@ impl Link {
             }
         }
     }
+}
+
+/// `IFLA_TUN_MULTI_QUEUE` of linux/if_link.h, one byte.
+const TUN_MULTI_QUEUE: u16 = 7;
+
+fn says_several_queues(fact: &InfoTun) -> bool {
+    let mut value = [0];
+    if fact.kind() == TUN_MULTI_QUEUE && fact.value_len() == value.len() {
+        fact.emit_value(&mut value);
+    }
+    value != [0]
 }
 
 impl Route {

@@ -54,7 +54,6 @@ use spec::observed::{Observed, Scope};
 
 use self::host::HostSide;
 use super::sys::netns::Namespace;
-use super::sys::tap;
 use crate::{Error, ErrorKind, GuestSockets};
 
 /// The networks of this machine.
@@ -124,14 +123,11 @@ impl Networks {
         })
     }
 
-    /// Opens an interface's TAP, for a machine. Each frame is preceded by a virtio-net header
-    /// (`IFF_VNET_HDR`); reads and writes do not block. Fails while another holds it open: two machines never
-    /// share an interface.
-    pub fn open_tap(&self, vpc: VpcId, interface: InterfaceId) -> Result<OwnedFd, Error> {
-        let name = names::tap(interface);
-        inside(&namespace(vpc)?, || {
-            tap::open(&name).map_err(|error| Error::passing(format!("Could not open TAP {name}"), error))
-        })
+    /// Opens an interface's TAP, for a machine: so many queues, or one where the TAP has only one. Each frame
+    /// is preceded by a virtio-net header (`IFF_VNET_HDR`); reads and writes do not block. Fails while another holds it
+    /// open: two machines never share an interface.
+    pub fn open_tap(&self, vpc: VpcId, interface: InterfaceId, queues: u8) -> Result<Vec<OwnedFd>, Error> {
+        self.in_turn(vpc, || inside(&namespace(vpc)?, || interface::open(interface, queues)))
     }
 
     /// See [`crate::Host::connect`]. Where the guest's groups do not let the connection in, it is refused at

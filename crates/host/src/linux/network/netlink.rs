@@ -10,14 +10,18 @@ use std::future::Future;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
+use std::pin::pin;
 
 use futures_util::stream::{Stream, StreamExt};
 use ipnet::Ipv4Net;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST};
-use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::packet_route::neighbour::NeighbourFlags;
 use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{
     AddressMessageBuilder, Handle, IpVersion, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec,
     LinkVeth, RouteMessageBuilder,
@@ -123,6 +127,31 @@ impl Netlink {
         let port =
             LinkBridgePort::new(link.index).isolated(true).learning(false).flood(false).mcast_flood(false);
         self.change(port.build(), what)
+    }
+
+    /// Makes packets go to a link's driver at once, without a queueing discipline before it: a TAP has queues of its own,
+    /// and the kernel would make a discipline with its buffers for each of the 256 that one with several may have.
+    pub(super) fn put_no_discipline(&self, link: &Link) -> Result<(), Error> {
+        let mut message = TcMessage::with_index(i32::try_from(link.index).unwrap_or_default());
+        message.header.parent = TcHandle::ROOT;
+        message.attributes.push(TcAttribute::Kind("noqueue".to_owned()));
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        let mut handle = self.handle.clone();
+        let asked = async {
+            let mut answers = pin!(handle.request(request)?);
+            while let Some(answer) = answers.next().await {
+                if let NetlinkPayload::Error(error) = answer.payload {
+                    return Err(rtnetlink::Error::NetlinkError(error));
+                }
+            }
+            Ok(())
+        };
+        match self.ask(asked) {
+            // A kernel without disciplines.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            asked => asked.map_err(failed(format!("Could not change the queueing of link {}", link.name))),
+        }
     }
 
     fn change(&self, change: LinkMessage, what: impl FnOnce() -> String) -> Result<(), Error> {

@@ -207,6 +207,7 @@ mod tests {
             public: vec![PublicAddress { public: Ipv4Addr::new(198, 18, 0, number), private }],
             groups: [1, 2 + u64::from(number)].map(GroupId::from_random).into(),
             source_dest_check: number.is_multiple_of(2),
+            several_queues: false,
         }
     }
 

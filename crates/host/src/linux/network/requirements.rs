@@ -31,7 +31,7 @@ pub(super) fn check() -> Result<(), Error> {
         rules::base(&network).commit(NO_FILTER)?;
         let bridge = names::bridge(SubnetId::from_random(0));
         Netlink::here()?.put_bridge(&bridge, Mac::from_random(0))?;
-        tap::create("cumulet-trial").map_err(|error| {
+        tap::create("cumulet-trial", true).map_err(|error| {
             unsupported("TAP devices cannot be made here: /dev/net/tun is needed (modprobe tun)", error)
         })
     })

@@ -199,13 +199,16 @@ fn a_driver_is_told_when_the_configuration_changes() {
     use crate::virtio::net::{Link, Net, Offloads, Traffic};
     struct Nothing;
     impl Link for Nothing {
-        fn event(&self) -> std::os::fd::RawFd {
+        fn queues(&self) -> usize {
+            1
+        }
+        fn event(&self, _: usize) -> std::os::fd::RawFd {
             -1
         }
-        fn receive(&self, _into: &[crate::memory::Piece<'_>]) -> io::Result<usize> {
+        fn receive(&self, _: usize, _into: &[crate::memory::Piece<'_>]) -> io::Result<usize> {
             Err(io::ErrorKind::WouldBlock.into())
         }
-        fn send(&self, _from: &[crate::memory::Piece<'_>]) -> io::Result<()> {
+        fn send(&self, _: usize, _from: &[crate::memory::Piece<'_>]) -> io::Result<()> {
             Ok(())
         }
         fn segments_udp(&self) -> bool {
