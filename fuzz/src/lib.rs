@@ -8,6 +8,7 @@
 //! guest   ring       descriptors, available and used rings anywhere in memory
 //!         machine    PCI configuration, MSI-X, virtio registers, rings and doorbells of disk, NIC and entropy at once
 //!         registers  serial ports, power, panic device, clock
+//!         sockets    packets of vsock, and callers from the host
 //!         services   DHCP, DNS, metadata
 //!         boot       a disk, of which kernel and initial RAM disk are read
 //! client  api        a query, a signature
@@ -21,18 +22,20 @@ pub mod mutation;
 mod registers;
 mod ring;
 mod services;
+mod sockets;
 
 /// A target: anything may be given to it.
 pub type Target = fn(&[u8]);
 
 /// All of them, by name; the name is also that of the binary for libFuzzer and of the corpus' folder.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("api", api::target),
     ("boot", boot::target),
     ("machine", machine::target),
     ("registers", registers::target),
     ("ring", ring::target),
     ("services", services::target),
+    ("sockets", sockets::target),
 ];
 
 /// Runs the target of this name; of none, it does nothing.

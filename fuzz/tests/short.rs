@@ -66,3 +66,8 @@ fn ring() {
 fn services() {
     run("services");
 }
+
+#[test]
+fn sockets() {
+    run("sockets");
+}

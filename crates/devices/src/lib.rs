@@ -4,9 +4,9 @@
 //!          vCPU exits                                   a device's own thread
 //!              │                                                 │
 //!   bus::Bus ──┼── serial, pl011, pvpanic, power                 │
-//!              └── pci::Root ── virtio::pci::Function ─ worker ──┴─ block, net, rng, balloon
+//!              └── pci::Root ── virtio::pci::Function ─ worker ──┴─ block, net, rng, balloon, vsock
 //!                                      │                             │
-//!                              interrupts::{Messages, Doorbells}   Backend, Link, Entropy, Reclaim
+//!                              interrupts::{Messages, Doorbells}   Backend, Link, Entropy, Reclaim, Callers
 //!                                      │                             │
 //!                                (the monitor, with KVM)       (the monitor, with files, TAPs, pages)
 //! ```

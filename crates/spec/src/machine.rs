@@ -290,6 +290,10 @@ pub mod descriptors {
     /// The initial RAM disk, to read; absent when there is none.
     pub const INITRD: &str = "initrd";
 
+    /// A listening Unix stream socket at which programs in the guest are called (vsock): who connects says `CONNECT`, a
+    /// port and a newline; absent where the guest is to have no such device.
+    pub const SOCKETS: &str = "sockets";
+
     /// One of the files of a volume; `part` is one of those that the `volume` crate names.
     pub fn volume(volume: VolumeId, part: &str) -> String {
         format!("{volume}.{part}")

@@ -16,7 +16,7 @@ use crate::arch;
 use crate::attachments::{Attached, Attachments, PlaceError};
 use crate::backend::{DiskFile, DiskFileError, Tap, TapError};
 use crate::escape::Escape;
-use crate::launch::{Held, LaunchError, Outside, check};
+use crate::launch::{Held, LaunchError, Outside, callers_at, check};
 
 /// How it is used.
 pub(crate) const USAGE: &str = "\
@@ -36,6 +36,7 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
   --ports N         PCIe root ports, for devices that come and go (default: 0)
   --entropy         a source of randomness, as every launched machine has
   --balloon         a way to give unused memory back, likewise
+  --vsock PATH      sockets to the guest: listen there; who connects says \"CONNECT PORT\" and a newline
   --instance ID     whose machine it says that it is
   --control PATH    listen there for control connections
   --escape WAY[,unfiltered]
@@ -47,8 +48,8 @@ CUMULET_LOG=debug prints how long each phase of the start took.
 ";
 
 /// All of them.
-const OPTIONS: [&str; 13] = [
-    "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "entropy", "balloon",
+const OPTIONS: [&str; 14] = [
+    "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "entropy", "balloon", "vsock",
     "instance", "control", "escape",
 ];
 
@@ -65,6 +66,7 @@ pub(crate) struct Arguments {
     ports: u8,
     entropy: bool,
     balloon: bool,
+    vsock: Option<PathBuf>,
     instance: Option<InstanceId>,
     control: Option<PathBuf>,
     pub(crate) escape: Option<Escape>,
@@ -131,6 +133,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
                 parsed.taps.push((tap.to_owned(), mac.parse().map_err(|_| bad())?));
             }
             "ports" => parsed.ports = text.parse().map_err(|_| bad())?,
+            "vsock" => parsed.vsock = Some(value.into()),
             "instance" => parsed.instance = Some(text.parse().map_err(|_| bad())?),
             "escape" => parsed.escape = Some(text.parse().map_err(|()| bad())?),
             _ => parsed.control = Some(value.into()),
@@ -146,6 +149,8 @@ pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError>
     let kvm = Kvm::new().map_err(LaunchError::Kvm)?;
     check(&kvm, &machine)?;
     let (mut paths, mut taps) = (arguments.disks.iter(), arguments.taps.iter());
+    let listen = |path: PathBuf| UnixListener::bind(&path).map_err(|error| ByHandError::Listen(path, error));
+    let callers = arguments.vsock.clone().map(listen).transpose()?;
     // Devices and what was typed for them are in the same order, each kind by itself.
     let attachments = Attachments::new(&machine, |device| match device {
         Device::Disk(disk) => open_disk(disk, paths.next()),
@@ -159,10 +164,10 @@ pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError>
         attachments,
         entropy: arguments.entropy,
         balloon: arguments.balloon,
+        callers: callers.map(callers_at).transpose()?,
         _lock: None,
         command_line: arguments.command_line.unwrap_or_else(|| format!("console={}", arch::CONSOLE)),
     };
-    let listen = |path: PathBuf| UnixListener::bind(&path).map_err(|error| ByHandError::Listen(path, error));
     let control = arguments.control.map(listen).transpose()?;
     Ok((held, Outside { control, standard_console: true, ..Outside::default() }))
 }

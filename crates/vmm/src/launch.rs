@@ -9,6 +9,7 @@ use std::io::Read;
 use std::iter;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 
 use kvm_ioctls::Kvm;
 use spec::control::EndReason;
@@ -18,7 +19,7 @@ use volume::{Access, Parts, Volume};
 
 use crate::arch;
 use crate::attachments::{Attached, Attachments, PlaceError};
-use crate::backend::{Tap, TapError, VolumeDisk};
+use crate::backend::{CallersAt, Tap, TapError, VolumeDisk};
 use crate::descriptors::{Descriptors, InheritError, take_kvm};
 use crate::sandbox::LockError;
 
@@ -42,6 +43,8 @@ pub(crate) struct Held {
     pub(crate) entropy: bool,
     /// Whether it can give memory back that it does not use.
     pub(crate) balloon: bool,
+    /// Who may call programs in the guest, if it has sockets for that.
+    pub(crate) callers: Option<Arc<CallersAt>>,
     /// Locked by the launcher; whoever finds it locked knows that we live. Only held, until the process ends.
     pub(crate) _lock: Option<OwnedFd>,
 }
@@ -78,6 +81,8 @@ pub(crate) enum LaunchError {
     Tap(InterfaceId, #[source] TapError),
     #[error("Cannot make a device's timers")]
     Limits(#[source] std::io::Error),
+    #[error("Cannot use the socket of callers")]
+    Callers(#[source] std::io::Error),
     #[error("Cannot open KVM, the kernel's virtualization")]
     Kvm(#[source] kvm_ioctls::Error),
     #[error("What was given as KVM is something else, or speaks version {0} instead of {KVM_API}")]
@@ -115,6 +120,7 @@ pub(crate) fn inherit(
     check(&kvm, &launch.machine)?;
     let attachments = Attachments::new(&launch.machine, |device| open_device(&mut left, device))?;
     let (kernel, initrd) = (left.take(names::KERNEL)?, left.find(names::INITRD));
+    let callers = left.find(names::SOCKETS).map(callers_at).transpose()?;
     let Launch { machine, command_line } = launch;
     Ok((
         Held {
@@ -126,6 +132,7 @@ pub(crate) fn inherit(
             attachments,
             entropy: true,
             balloon: true,
+            callers,
             _lock: Some(lock),
         },
         outside,
@@ -148,6 +155,11 @@ pub(crate) fn open_device(given: &mut Descriptors, device: &Device) -> Result<At
             Attached::nic(nic.clone(), tap).map_err(LaunchError::Limits)
         }
     }
+}
+
+/// Takes the socket over at which programs in the guest are called.
+pub(crate) fn callers_at(listener: UnixListener) -> Result<Arc<CallersAt>, LaunchError> {
+    CallersAt::new(listener).map(Arc::new).map_err(LaunchError::Callers)
 }
 
 fn read_spec(file: &File) -> Result<Launch, LaunchError> {

@@ -15,6 +15,7 @@ use devices::virtio::block;
 use devices::virtio::device::Device;
 use devices::virtio::pci::{Function, MEMORY_BYTES};
 use devices::virtio::rng::Rng;
+use devices::virtio::vsock::{self, Vsock};
 use kvm_ioctls::VmFd;
 use spec::machine::DeviceId;
 
@@ -75,6 +76,10 @@ impl Pci {
         if held.balloon {
             let balloon = Box::new(Balloon(DropPages::new()));
             pci.add(&mut root, slots::BALLOON, balloon, "the balloon".to_owned())?;
+        }
+        if let Some(callers) = &held.callers {
+            let sockets = Box::new(Vsock::new(callers.clone(), vsock::FIRST_GUEST));
+            pci.add(&mut root, slots::SOCKETS, sockets, "of sockets".to_owned())?;
         }
         let attachments = &held.attachments;
         for attachment in &attachments.all {

@@ -9,7 +9,7 @@
 //! 0x00        host bridge
 //! 0x01        entropy
 //! 0x02        balloon
-//! 0x03        kept for vsock
+//! 0x03        sockets to the host
 //! 0x04        disk 0, the root disk
 //! 0x05        NIC 0
 //! 0x06–0x07   kept
@@ -30,6 +30,8 @@ pub const ENTROPY: u8 = 0x01;
 /// The balloon.
 pub const BALLOON: u8 = 0x02;
 
+/// The sockets to the host.
+pub const SOCKETS: u8 = 0x03;
 /// Root ports that a machine may have.
 pub const PORTS: u8 = 8;
 const FIRST_PORT: u8 = 0x08;
@@ -78,11 +80,11 @@ mod tests {
 
     #[test]
     fn nobody_shares_a_slot() {
-        let mut taken: Vec<u8> = vec![HOST_BRIDGE, ENTROPY, BALLOON];
+        let mut taken: Vec<u8> = vec![HOST_BRIDGE, ENTROPY, BALLOON, SOCKETS];
         taken.extend((0..DISKS).filter_map(disk));
         taken.extend((0..NICS).filter_map(nic));
         taken.extend((0..PORTS).filter_map(port));
-        let count = 3 + DISKS + NICS + usize::from(PORTS);
+        let count = 4 + DISKS + NICS + usize::from(PORTS);
         assert_eq!(taken.len(), count);
         assert!(taken.iter().all(|slot| *slot < COUNT));
         taken.sort_unstable();

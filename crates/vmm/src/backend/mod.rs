@@ -1,6 +1,7 @@
 //! What stands behind a machine's devices: volumes and plain files behind disks, TAPs behind NICs, the
-//! kernel behind entropy and the balloon.
+//! kernel behind entropy and the balloon, who calls behind sockets.
 
+mod callers;
 mod entropy;
 mod file;
 mod pieces;
@@ -10,6 +11,7 @@ mod tap;
 mod uring;
 mod volume;
 
+pub(crate) use callers::CallersAt;
 pub(crate) use entropy::KernelEntropy;
 pub(crate) use file::{DiskFile, DiskFileError};
 pub(crate) use reclaim::DropPages;

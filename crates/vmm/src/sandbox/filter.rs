@@ -74,8 +74,9 @@ const EVERYBODY: &[libc::c_long] = &[
     libc::SYS_write,
 ];
 
-/// Calls of a device's work: waiting, files, TAPs.
+/// Calls of a device's work: waiting, files, TAPs, callers' sockets.
 const DEVICE: &[libc::c_long] = &[
+    libc::SYS_accept4,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
@@ -90,13 +91,15 @@ const DEVICE: &[libc::c_long] = &[
     libc::SYS_preadv,
     libc::SYS_pwritev,
     libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
     libc::SYS_timerfd_settime,
     libc::SYS_writev,
 ];
 
 /// Calls by which a machine is built and watched over, besides those of the others, whom it brings forth.
 const SUPERVISOR: &[libc::c_long] = &[
-    libc::SYS_accept4,
     libc::SYS_clone3, // see `without_clone3`
     libc::SYS_dup,
     libc::SYS_eventfd2,
@@ -104,15 +107,12 @@ const SUPERVISOR: &[libc::c_long] = &[
     libc::SYS_io_uring_register,
     libc::SYS_io_uring_setup,
     libc::SYS_ppoll,
-    libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_rseq,
     libc::SYS_rt_sigaction,
     libc::SYS_sched_getaffinity,
     libc::SYS_seccomp,
-    libc::SYS_sendto,
     libc::SYS_set_robust_list,
-    libc::SYS_shutdown,
     libc::SYS_timerfd_create,
 ];
 
@@ -154,7 +154,7 @@ fn rules(kind: Kind) -> Result<Rules, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         allow(call, 2, SeccompCmpOp::MaskedEq(executable), &[0])?;
     }
-    let device = [ioctl::KVM_SIGNAL_MSI, ioctl::TUNSETOFFLOAD];
+    let device = [ioctl::KVM_SIGNAL_MSI, ioctl::TUNSETOFFLOAD, ioctl::FIONBIO];
     match kind {
         Kind::Vcpu => {
             let ours = [ioctl::KVM_RUN, ioctl::KVM_SIGNAL_MSI, ioctl::KVM_IOEVENTFD, arch::KVM_GET_PLACE];
