@@ -103,14 +103,15 @@ fn attempt(way: Way, neighbour: libc::pid_t) -> io::Result<()> {
     }
 }
 
-/// Has as many threads allocate memory at once as a machine with everything in it has.
+/// Has as many threads allocate memory at once as a machine with everything in it has, much of it in small pieces, and
+/// give it back.
 fn allocate_together() {
     const THREADS: usize = 32;
     let together = Barrier::new(THREADS);
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                let held = vec![1_u8; 1000];
+                let held = vec![vec![1_u8; 1000]; 1000];
                 together.wait();
                 drop(held);
             });

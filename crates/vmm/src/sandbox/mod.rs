@@ -54,7 +54,7 @@ pub(crate) fn lock_the_doors(filtered: bool) -> Result<(), LockError> {
     if !landlock::forbid_all().map_err(LockError::Landlock)? {
         timeline::mark("landlock: this kernel has none");
     }
-    privileges::bound_arenas();
+    privileges::settle_allocator();
     if filtered {
         forbidden::hear().map_err(LockError::Hear)?;
         filter::confine(Kind::Supervisor)?;

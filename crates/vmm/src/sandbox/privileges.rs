@@ -29,11 +29,16 @@ pub(super) fn may_leave() -> bool {
     result == 0 && sets[0] & (1 << CAP_SYS_ADMIN) != 0
 }
 
-/// Bounds the number of the allocator's arenas. Left to itself, glibc asks how many processors there are when the ninth
-/// thread wants one, which is when a device more is attached or taken away, and for that opens a file.
-pub(super) fn bound_arenas() {
-    // SAFETY: it sets a number. Where it does not, the allocator stays as it was.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, MOST_ARENAS) };
+/// Keeps the allocator from opening files, which glibc, left to itself, does twice: it asks how many processors there are
+/// when the ninth thread wants an arena, which is when a device more is attached or taken away; and how the host accounts
+/// for memory, when a thread's arena is to shrink for the first time. What is large is mapped by itself and given back all
+/// the same.
+pub(super) fn settle_allocator() {
+    // SAFETY: they set numbers. Where they do not, the allocator stays as it was.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, MOST_ARENAS);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+    }
 }
 
 /// As many as glibc makes without asking.
