@@ -134,7 +134,9 @@ def pytest_runtest_protocol(item, nextitem):
     Only what the emulated computer itself says counts as broken, so a test that fails for any other reason has failed.
     """
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    # After the last test the lab would be stopped before it is asked: so that test is its own next one, and what it leaves is
+    # torn down at the session's end.
+    reports = runtestprotocol(item, nextitem=nextitem or item, log=False)
     trouble = any(report.failed for report in reports) and Lab(LAB_NAME).trouble()
     if trouble:
         kept = Lab(LAB_NAME).keep(f"{item.name}-broken-lab")
