@@ -51,6 +51,7 @@ pub fn launch(image: ImageId) -> Launch {
         shutdown_behavior: ShutdownBehavior::Stop,
         termination_protection: false,
         stop_protection: false,
+        hibernation: false,
         metadata: MetadataOptions { enabled: true, tokens_required: false, hop_limit: 2, tags: false },
     }
 }

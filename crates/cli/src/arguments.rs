@@ -64,7 +64,7 @@ pub(crate) enum Command {
     /// Start instances that were stopped
     Start(power::Arguments),
     /// Stop instances; disks and private addresses stay
-    Stop(power::Arguments),
+    Stop(power::StopArguments),
     /// Reboot instances
     Reboot(power::Arguments),
     /// End instances for good

@@ -75,6 +75,9 @@ pub struct Instance {
     pub termination_protection: bool,
     /// Stopping it by the API is refused.
     pub stop_protection: bool,
+    /// It can be hibernated.
+    #[serde(default)]
+    pub hibernation: bool,
     /// How its metadata service behaves.
     pub metadata: MetadataOptions,
     /// The user id of its machine's process; no other living instance has it.
@@ -113,6 +116,9 @@ pub enum Aim {
     Down {
         /// Do not ask the guest.
         force: bool,
+        /// Have its machine saved instead, to go on from there at the next start.
+        #[serde(default)]
+        hibernate: bool,
     },
     /// It should be terminated.
     Gone,
@@ -179,6 +185,9 @@ pub struct InstanceStatus {
     /// The volumes whose files did not do what this machine's guest asked of them: the first such thing, in a sentence.
     #[serde(default)]
     pub disk_failures: BTreeMap<VolumeId, String>,
+    /// Its machine is saved: it goes on from there at the next start.
+    #[serde(default)]
+    pub saved: bool,
     /// What the last failed step or ended attempt said.
     pub trouble: Option<String>,
     /// When nothing of a terminated instance was left.

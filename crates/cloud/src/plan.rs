@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spec::Fingerprint;
-use spec::control::{DeviceState, Status};
+use spec::control::{DeviceState, Save, Status};
 use spec::ids::{GroupId, ImageId, InstanceId, InterfaceId, VolumeId, VpcId};
 use spec::machine::{Device, DeviceId, Disk, Machine, Nic};
 use spec::network;
@@ -25,6 +25,9 @@ use crate::world::World;
 pub const STOP_PATIENCE: u64 = 120;
 /// Seconds that a guest has to power off after TerminateInstances.
 pub const TERMINATE_PATIENCE: u64 = 30;
+
+/// Seconds that a machine has to be saved after StopInstances with hibernation, before it is stopped without.
+pub const SAVE_PATIENCE: u64 = 600;
 
 /// What to do next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +97,7 @@ impl Planner<'_> {
             Resource::Interface(vpc, id) => self.interface(vpc, id),
             Resource::Volume(id) => self.volume(id),
             Resource::Image(id) => self.image(id),
+            Resource::Memory(id) => self.memory(id),
             Resource::Machine(id) => self.machine(id),
         }
     }
@@ -220,6 +224,14 @@ impl Planner<'_> {
         }
     }
 
+    /// What was saved is used up by the next start; of an instance that is to be gone it goes.
+    fn memory(&mut self, id: InstanceId) {
+        let is_gone = self.world.instances.get(&id).is_some_and(|row| self.world.aim(row) == Aim::Gone);
+        if is_gone && self.look.observed.memories.contains(&id) {
+            self.step(Step::RemoveMemory(id));
+        }
+    }
+
     fn machine(&mut self, id: InstanceId) {
         let found = self.look.observed.machines.get(&id);
         match self.world.instances.get(&id) {
@@ -252,8 +264,9 @@ impl Planner<'_> {
             (Aim::Run, Some(MachineState::Running { status: None, .. })) => {}
             (Aim::Run, _) => self.start_machine(wish),
             (Aim::Down { .. } | Aim::Gone, None) => {}
-            (Aim::Down { force: true }, Some(state)) => self.end_machine(id, state),
-            (Aim::Down { force: false }, Some(state)) => {
+            (Aim::Down { force: true, .. }, Some(state)) => self.end_machine(id, state),
+            (Aim::Down { force: false, hibernate: true }, Some(state)) => self.save(id, state, wish.since),
+            (Aim::Down { force: false, hibernate: false }, Some(state)) => {
                 self.power_off(id, state, wish.since.plus_seconds(STOP_PATIENCE));
             }
             (Aim::Gone, Some(state)) => {
@@ -319,13 +332,16 @@ impl Planner<'_> {
         if wish.not_before > self.now {
             self.wake(wish.machine.instance, wish.not_before);
         } else if self.ground_stands(&wish) {
-            self.step(Step::StartMachine(wish.machine));
+            let resumes = self.look.observed.memories.contains(&wish.machine.instance);
+            self.step(Step::StartMachine(Machine { resumes, ..wish.machine }));
         }
     }
 
     /// The volumes and interfaces of the machine are there, and stay.
     fn ground_stands(&mut self, wish: &MachineWish) -> bool {
+        let memory = Resource::Memory(wish.machine.instance);
         !wish.machine.disks.is_empty()
+            && (!wish.machine.hibernates || self.look.covers(memory))
             && wish.machine.disks.iter().all(|disk| self.disk_stands(disk))
             && wish.machine.nics.iter().all(|nic| self.nic_stands(nic))
     }
@@ -340,6 +356,24 @@ impl Planner<'_> {
         self.look.covers(Resource::Interface(nic.vpc, nic.interface))
             && self.network_stands(nic.vpc)
             && row.is_some_and(|row| self.interface_is(&world.wanted_interface(row)))
+    }
+
+    /// Has a machine saved. One that cannot be is stopped as if nobody had asked for that.
+    fn save(&mut self, id: InstanceId, state: &MachineState, since: Timestamp) {
+        let deadline = since.plus_seconds(SAVE_PATIENCE);
+        match state {
+            MachineState::Running { status: Some(status), .. } if self.now < deadline => match status.save {
+                None => {
+                    self.wake(id, deadline);
+                    self.step(Step::SaveMachine(id));
+                }
+                Some(Save::UnderWay) => self.wake(id, deadline),
+                Some(Save::Done | Save::Failed(_)) => {
+                    self.power_off(id, state, deadline.plus_seconds(STOP_PATIENCE));
+                }
+            },
+            _ => self.power_off(id, state, deadline.plus_seconds(STOP_PATIENCE)),
+        }
     }
 
     fn power_off(&mut self, id: InstanceId, state: &MachineState, deadline: Timestamp) {

@@ -72,6 +72,8 @@ pub enum Reason {
     InvalidBlockDeviceMapping,
     /// EC2 has it, this cloud does not yet.
     Unsupported,
+    /// An instance cannot be hibernated.
+    UnsupportedHibernation,
     /// There is no default VPC to put it into.
     NoDefaultVpc,
 }

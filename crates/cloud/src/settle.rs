@@ -76,6 +76,7 @@ pub fn settle(tx: &mut Tx<'_>, look: Look<'_>, troubles: &Troubles) -> Vec<News>
             Resource::Volume(id) => settle_volume(tx, *id, look),
             Resource::Interface(_, id) => settle_interface(tx, *id, look),
             Resource::Image(id) => settle_image(tx, *id, look),
+            Resource::Memory(id) => settle_memory(tx, *id, look),
             Resource::Network(_) | Resource::Group(..) | Resource::Machine(_) => {}
         }
     }
@@ -163,6 +164,7 @@ fn fresh(instance: &Instance, now: Timestamp) -> InstanceStatus {
         panicked: false,
         devices: None,
         disk_failures: BTreeMap::new(),
+        saved: false,
         trouble: None,
         gone: None,
     }
@@ -239,7 +241,10 @@ fn note_ending(
             status.over = over(WhyOver::GivenUp { reason: Some(ending.reason), message });
             None
         }
-        EndReason::Crashed | EndReason::Failed => Some((Some(ending.reason), ending.message.clone())),
+        // What was saved is used up: the next attempt begins anew. One that was saved unasked goes on.
+        EndReason::Crashed | EndReason::Failed | EndReason::Unrestorable | EndReason::Saved => {
+            Some((Some(ending.reason), ending.message.clone()))
+        }
     }
 }
 
@@ -300,7 +305,7 @@ fn settle_end(tx: &mut Tx<'_>, id: InstanceId, look: Look<'_>) {
         }
         return;
     }
-    if look.observed.machines.contains_key(&id) {
+    if look.observed.machines.contains_key(&id) || look.observed.memories.contains(&id) {
         return;
     }
     release_volumes(tx, id);
@@ -355,6 +360,13 @@ fn is_grown(tx: &Tx<'_>, volume: &Volume, look: Look<'_>) -> bool {
             .as_ref()
             .is_some_and(|status| status.disks.get(&volume.id).is_none_or(|disk| disk.bytes >= wanted)),
         _ => true,
+    }
+}
+
+fn settle_memory(tx: &mut Tx<'_>, id: InstanceId, look: Look<'_>) {
+    if let Some(status) = tx.get::<InstanceStatus>(id) {
+        let saved = look.observed.memories.contains(&id);
+        tx.put_if_changed(id, InstanceStatus { saved, ..(*status).clone() });
     }
 }
 

@@ -111,7 +111,12 @@ impl World {
             WhyOver::PoweredOff => instance.shutdown_behavior == ShutdownBehavior::Terminate,
             WhyOver::GivenUp { .. } => over.incarnation == 1,
         };
-        if terminate { Aim::Gone } else { Aim::Down { force: true } }
+        if terminate { Aim::Gone } else { Aim::Down { force: true, hibernate: false } }
+    }
+
+    /// Its machine is saved, with the devices that it had then.
+    pub fn is_saved(&self, instance: InstanceId) -> bool {
+        self.instance_statuses.get(&instance).is_some_and(|status| status.saved)
     }
 
     /// Its machine's process was seen to run.

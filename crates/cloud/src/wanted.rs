@@ -64,6 +64,9 @@ impl World {
                 nics: self.nics(instance, kind),
                 ports: catalog::PORTS,
                 reboots: instance.reboots,
+                hibernates: instance.hibernation,
+                // Whether there is something to go on from is seen when it is started.
+                resumes: false,
             },
         })
     }
@@ -217,6 +220,9 @@ impl World {
         match key {
             Key::Instance(id) | Key::InstanceStatus(id) => {
                 if found.insert(Resource::Machine(id)) {
+                    if self.instances.get(&id).is_some_and(|row| row.hibernation) {
+                        found.insert(Resource::Memory(id));
+                    }
                     let of = Key::Instance(id);
                     self.referring::<Volume>(of)
                         .for_each(|row| self.add_resources(Key::Volume(row.id), found));
@@ -275,8 +281,11 @@ impl World {
         let interfaces = self.interfaces.values().map(|row| Resource::Interface(row.vpc, row.id));
         let volumes = self.volumes.keys().copied().map(Resource::Volume);
         let images = self.images.keys().copied().map(Resource::Image);
+        let hibernating = self.instances.values().filter(|row| row.hibernation);
+        let memories = hibernating.map(|row| Resource::Memory(row.id));
         let machines = self.instances.keys().copied().map(Resource::Machine);
-        networks.chain(groups).chain(interfaces).chain(volumes).chain(images).chain(machines).collect()
+        let devices = interfaces.chain(volumes).chain(images);
+        networks.chain(groups).chain(devices).chain(memories).chain(machines).collect()
     }
 
     /// Whether a volume is based on the image.

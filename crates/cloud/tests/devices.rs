@@ -152,7 +152,7 @@ fn what_is_attached_is_there_from_the_next_start_and_what_is_detached_is_not() {
     let (mut cloud, instance) = running();
     let (stays, goes) = (attach_volume(&mut cloud, 'e', instance), attach_volume(&mut cloud, 'f', instance));
     cloud.converge();
-    cloud.command(|tx| rules::stop(tx, &[instance], false)).unwrap();
+    cloud.command(|tx| rules::stop(tx, &[instance], rules::Stop::Asked)).unwrap();
     cloud.converge();
     assert_eq!(state(&cloud, stays), Some(AttachmentState::Attached));
     detach(&mut cloud, goes, false);

@@ -75,7 +75,7 @@ fn stop_and_start_keep_the_private_address_and_change_the_public_one() {
         (row.address, cloud.world.public_address(row))
     };
     let (private, public) = addresses(&cloud);
-    cloud.command(|tx| rules::stop(tx, &[id], false)).unwrap();
+    cloud.command(|tx| rules::stop(tx, &[id], rules::Stop::Asked)).unwrap();
     assert_eq!(cloud.world.state_of(id), Stopping);
     cloud.converge();
     assert_eq!(cloud.world.state_of(id), Stopped);
@@ -96,7 +96,7 @@ fn a_guest_that_ignores_the_power_button_is_killed_when_patience_ends() {
     let (mut cloud, image) = Cloud::new();
     let id = one_running(&mut cloud, image);
     cloud.guests_obey = false;
-    cloud.command(|tx| rules::stop(tx, &[id], false)).unwrap();
+    cloud.command(|tx| rules::stop(tx, &[id], rules::Stop::Asked)).unwrap();
     assert_eq!(verbs(&cloud.converge()), ["power off machine"]);
     cloud.pass_seconds(cloud::plan::STOP_PATIENCE - 1);
     assert_eq!(verbs(&cloud.converge()), [""; 0]);
@@ -109,7 +109,7 @@ fn a_guest_that_ignores_the_power_button_is_killed_when_patience_ends() {
 fn force_does_not_ask() {
     let (mut cloud, image) = Cloud::new();
     let id = one_running(&mut cloud, image);
-    cloud.command(|tx| rules::stop(tx, &[id], true)).unwrap();
+    cloud.command(|tx| rules::stop(tx, &[id], rules::Stop::Forced)).unwrap();
     assert_eq!(verbs(&cloud.converge())[0], "kill machine");
 }
 

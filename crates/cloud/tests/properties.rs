@@ -150,8 +150,8 @@ fn act(cloud: &mut Cloud, image: ImageId, random: &mut impl FnMut() -> u64) {
                 assert_eq!(cloud.world.instances.len(), before);
             }
         }
-        (3, Some(id)) => drop(cloud.command(|tx| rules::stop(tx, &[id], false))),
-        (4, Some(id)) => drop(cloud.command(|tx| rules::stop(tx, &[id], true))),
+        (3, Some(id)) => drop(cloud.command(|tx| rules::stop(tx, &[id], rules::Stop::Asked))),
+        (4, Some(id)) => drop(cloud.command(|tx| rules::stop(tx, &[id], rules::Stop::Forced))),
         (5, Some(id)) => drop(cloud.command(|tx| rules::start(tx, &[id]))),
         (6, Some(id)) => drop(cloud.command(|tx| rules::reboot(tx, &[id]))),
         (7, Some(id)) => drop(cloud.command(|tx| rules::terminate(tx, &[id]))),
@@ -345,7 +345,7 @@ fn a_full_host_launches_what_fits_and_no_more() {
     assert_eq!(refusal.reason, cloud::Reason::InsufficientCapacity);
     cloud.converge();
     let first = *cloud.world.instances.keys().next().unwrap();
-    cloud.command(|tx| rules::stop(tx, &[first], true)).unwrap();
+    cloud.command(|tx| rules::stop(tx, &[first], rules::Stop::Forced)).unwrap();
     cloud.converge();
     cloud.command(|tx| run_instances(tx, &launch(image))).unwrap();
     let refusal = cloud.command(|tx| rules::start(tx, &[first])).unwrap_err();

@@ -55,7 +55,7 @@ fn what_is_meant_of_several_interfaces_must_be_said() {
         cloud.command(|tx| run_instances(tx, &Launch { instance_type: kind.clone(), ..launch(image) }));
     let id = cloud.world.launched(reservation.unwrap()).next().unwrap().id;
     cloud.converge();
-    cloud.command(|tx| rules::instances::stop(tx, &[id], true)).unwrap();
+    cloud.command(|tx| rules::instances::stop(tx, &[id], rules::instances::Stop::Forced)).unwrap();
     cloud.converge();
     let first = cloud.world.primary_interface(id).unwrap().clone();
     for number in 1..3 {

@@ -103,7 +103,7 @@ fn life(cloud: &mut Cloud, image: ImageId) -> Vec<(&'static str, Cost)> {
         id
     });
     part("stop", cloud, &|cloud, id| {
-        cloud.command(|tx| rules::stop(tx, &[id], false)).unwrap();
+        cloud.command(|tx| rules::stop(tx, &[id], rules::Stop::Asked)).unwrap();
         id
     });
     part("start", cloud, &|cloud, id| {

@@ -97,7 +97,14 @@ fn launch(image: ImageId) -> Launch {
         ..BlockDevice::default()
     };
     let usual = small_world::launch(image);
-    Launch { least: 2, most: 2, volumes: vec![data], client_token: Some("once".into()), ..usual }
+    Launch {
+        least: 2,
+        most: 2,
+        volumes: vec![data],
+        client_token: Some("once".into()),
+        hibernation: true,
+        ..usual
+    }
 }
 
 /// The instances by their number in the launch.
@@ -154,7 +161,7 @@ async fn devices(site: &mut Site<'_>, story: &mut Vec<String>) {
 }
 
 /// A life with everything in it: two instances launched, one given devices and deprived of them, stopped and started
-/// again, one rebooted and killed, then one terminated and the other stopped. After each part, what there is.
+/// again, hibernated and started again, one rebooted and killed, then one terminated and the other stopped. After each part, what there is.
 async fn life(site: &mut Site<'_>) -> Vec<String> {
     let mut story = Vec::new();
     let image = *site.world().images.keys().next().expect("there is an image");
@@ -164,9 +171,14 @@ async fn life(site: &mut Site<'_>) -> Vec<String> {
     story.push(portrait(site));
     devices(site, &mut story).await;
     let [first, second] = ids(&site.world())[..] else { panic!("two instances were launched") };
-    site.command(Box::new(move |tx| instances::stop(tx, &[first], false).map(|_| ()))).await;
+    site.command(Box::new(move |tx| instances::stop(tx, &[first], instances::Stop::Asked).map(|_| ()))).await;
     story.push(portrait(site));
     site.command(Box::new(move |tx| instances::reboot(tx, &[second]))).await;
+    site.command(Box::new(move |tx| instances::start(tx, &[first]).map(|_| ()))).await;
+    story.push(portrait(site));
+    site.command(Box::new(move |tx| instances::stop(tx, &[first], instances::Stop::Hibernated).map(|_| ())))
+        .await;
+    story.push(portrait(site));
     site.command(Box::new(move |tx| instances::start(tx, &[first]).map(|_| ()))).await;
     story.push(portrait(site));
     site.host.power_off_inside(first);
@@ -188,11 +200,11 @@ async fn life(site: &mut Site<'_>) -> Vec<String> {
 fn portrait(site: &Site<'_>) -> String {
     let (world, found) = (site.world(), site.host.found());
     let states: Vec<&str> = ids(&world).iter().map(|id| world.state_of(*id).name()).collect();
-    let Observed { networks, groups, interfaces, volumes, images, machines } = &found;
+    let Observed { networks, groups, interfaces, volumes, images, memories, machines } = &found;
     let machines: Vec<String> = ids(&world).iter().filter_map(|id| machines.get(id)).map(describe).collect();
     let counts = [networks.len(), groups.len(), interfaces.len(), volumes.len(), images.len()];
     let rows = [world.volumes.len(), world.interfaces.len(), world.images.len()];
-    format!("{states:?}; on the host {counts:?} {machines:?}; rows {rows:?}")
+    format!("{states:?}; on the host {counts:?} {machines:?}, {} saved; rows {rows:?}", memories.len())
 }
 
 fn describe(machine: &MachineState) -> String {

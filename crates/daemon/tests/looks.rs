@@ -258,7 +258,9 @@ async fn many_at_once_end_where_they_should() {
         let one = all[usize::try_from(random() % all.len() as u64).unwrap()];
         // Refused where it does not fit the state; that is a command too.
         let _ = match round % 4 {
-            0 => site.store.transact(move |tx: &mut Tx<'_>| rules::stop(tx, &[one], false)).await,
+            0 => {
+                site.store.transact(move |tx: &mut Tx<'_>| rules::stop(tx, &[one], rules::Stop::Asked)).await
+            }
             1 => site.store.transact(move |tx: &mut Tx<'_>| rules::start(tx, &[one])).await,
             2 => site.store.transact(move |tx: &mut Tx<'_>| rules::terminate(tx, &[one])).await,
             _ => {

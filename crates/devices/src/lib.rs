@@ -27,6 +27,7 @@ pub mod pci;
 pub mod pl011;
 pub mod power;
 pub mod pvpanic;
+pub mod saved;
 pub mod serial;
 #[cfg(test)]
 mod testing;

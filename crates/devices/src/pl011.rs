@@ -13,11 +13,13 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard};
 
+use serde::{Deserialize, Serialize};
 use vm_superio::Trigger;
 
 use crate::bus::BusDevice;
 use crate::interrupts::Line;
 use crate::lock;
+use crate::saved::Unfit;
 use crate::serial::Drained;
 
 /// Bytes of registers, the identification at their end included.
@@ -58,6 +60,16 @@ const TRANSMITTED: u16 = 1 << 5;
 const RECEIVE_TIMEOUT: u16 = 1 << 6;
 /// All that there are.
 const CONDITIONS: u16 = 0x7ff;
+
+/// What there is to save of a port.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedSerial {
+    typed: Vec<u8>,
+    kept: [u16; register::KEPT.len()],
+    mask: u16,
+    transmitted: bool,
+    told: u16,
+}
 
 struct State<W> {
     out: W,
@@ -146,6 +158,32 @@ impl<W: Write + Send> Pl011<W> {
             told: 0,
         };
         Self { state: Mutex::new(state), line, drained }
+    }
+
+    /// A port that goes on as one that was saved.
+    pub fn restored(line: Line, out: W, drained: Drained, saved: &SavedSerial) -> Result<Self, Unfit> {
+        if saved.typed.len() > FIFO {
+            return Err(Unfit("more was typed than a serial port holds"));
+        }
+        let port = Self::new(line, out, drained);
+        let mut state = lock(&port.state);
+        state.received.extend(&saved.typed);
+        (state.kept, state.mask) = (saved.kept, saved.mask & CONDITIONS);
+        (state.transmitted, state.told) = (saved.transmitted, saved.told);
+        drop(state);
+        Ok(port)
+    }
+
+    /// What there is to save.
+    pub fn save(&self) -> SavedSerial {
+        let state = lock(&self.state);
+        SavedSerial {
+            typed: state.received.iter().copied().collect(),
+            kept: state.kept,
+            mask: state.mask,
+            transmitted: state.transmitted,
+            told: state.told,
+        }
     }
 
     /// Puts typed bytes into the receiver; how many it took.

@@ -70,6 +70,16 @@ impl<F: Fn(Wish) + Send + Sync> PowerRegisters<F> {
         self.line.trigger()
     }
 
+    /// The events that the guest has not read yet, to be saved.
+    pub fn events(&self) -> u8 {
+        self.events.load(Ordering::Acquire)
+    }
+
+    /// The events as they were when they were saved; the line is the interrupt controller's to remember.
+    pub fn set_events(&self, events: u8) {
+        self.events.store(events, Ordering::Release);
+    }
+
     fn write_register(&self, register: u16, value: u8) {
         let sleep_type = (value >> SLEEP_TYPE_SHIFT) & SLEEP_TYPE_MASK;
         match register {

@@ -7,11 +7,13 @@
 use std::io::Write;
 use std::sync::Mutex;
 
-use vm_superio::serial::SerialEvents;
+use serde::{Deserialize, Serialize};
+use vm_superio::serial::{SerialEvents, SerialState};
 
 use crate::bus::BusDevice;
 use crate::interrupts::Line;
 use crate::lock;
+use crate::saved::Unfit;
 
 /// Bytes of registers.
 pub const LEN: u64 = 8;
@@ -30,6 +32,13 @@ impl SerialEvents for Events {
     }
 }
 
+/// What there is to save of a port: its registers (without their names, which are the 16550's), and what was typed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedSerial {
+    registers: [u8; 9],
+    typed: Vec<u8>,
+}
+
 /// The port.
 pub struct Serial<W: Write>(Mutex<vm_superio::Serial<Line, Events, W>>);
 
@@ -37,6 +46,42 @@ impl<W: Write + Send> Serial<W> {
     /// A port that interrupts by `line` and writes to `out`.
     pub fn new(line: Line, out: W, drained: Drained) -> Self {
         Self(Mutex::new(vm_superio::Serial::with_events(line, Events(drained), out)))
+    }
+
+    /// A port that goes on as one that was saved.
+    pub fn restored(line: Line, out: W, drained: Drained, saved: &SavedSerial) -> Result<Self, Unfit> {
+        let [low, high, ier, iir, lcr, lsr, mcr, msr, scratch] = saved.registers;
+        let state = SerialState {
+            baud_divisor_low: low,
+            baud_divisor_high: high,
+            interrupt_enable: ier,
+            interrupt_identification: iir,
+            line_control: lcr,
+            line_status: lsr,
+            modem_control: mcr,
+            modem_status: msr,
+            scratch,
+            in_buffer: saved.typed.clone(),
+        };
+        let port = vm_superio::Serial::from_state(&state, line, Events(drained), out);
+        port.map(|port| Self(Mutex::new(port))).map_err(|_| Unfit("more was typed than a serial port holds"))
+    }
+
+    /// What there is to save.
+    pub fn save(&self) -> SavedSerial {
+        let state = lock(&self.0).state();
+        let registers = [
+            state.baud_divisor_low,
+            state.baud_divisor_high,
+            state.interrupt_enable,
+            state.interrupt_identification,
+            state.line_control,
+            state.line_status,
+            state.modem_control,
+            state.modem_status,
+            state.scratch,
+        ];
+        SavedSerial { registers, typed: state.in_buffer }
     }
 
     /// Puts typed bytes into the receiver; how many it took. It takes none while the guest has the port

@@ -73,11 +73,20 @@ fn monitor(list: &str) {
         (UnixListener::from(take(names::CONTROL)), UnixListener::from(take(names::CONSOLE)));
     let (ring, ending) = (File::from(take(names::CONSOLE_RING)), File::from(take(names::ENDING)));
     let (_lock, _kvm, kernel) = (take(names::LOCK), take(names::KVM), File::from(take(names::KERNEL)));
+    let saved: Vec<File> = [names::SAVED_STATE, names::SAVED_MEMORY]
+        .into_iter()
+        .filter_map(|name| left.remove(name).map(File::from))
+        .collect();
     let volumes: Vec<Volume> = machine.disks.iter().map(|disk| open(disk, &mut left)).collect();
 
     let mut kernel_bytes = Vec::new();
     { kernel }.read_to_end(&mut kernel_bytes).unwrap();
-    print_line(&ring, &format!("{} {} {}", kernel_bytes.len(), machine.run, launch.command_line));
+    let mut line = format!("{} {} {}", kernel_bytes.len(), machine.run, launch.command_line);
+    for mut file in saved {
+        line.push(' ');
+        file.read_to_string(&mut line).unwrap();
+    }
+    print_line(&ring, &line);
     eprintln!("the fake monitor of {} runs", machine.instance);
     let status = Status { free_ports: machine.ports, ..Status::new(machine.run, machine.reboots) };
     let shared = Arc::new(Shared {
@@ -152,15 +161,18 @@ fn obey(request: Request, descriptors: Vec<OwnedFd>, shared: &Shared) -> Answer 
     let before = status.clone();
     match request {
         Request::Status | Request::Resize { .. } | Request::Limit { .. } => {}
+        Request::Pause | Request::Resume => status.paused = request == Request::Pause,
         Request::Reboot { count, .. } => {
             status.resets += u64::from(status.reboots < count);
             status.reboots = status.reboots.max(count);
         }
-        Request::PowerOff => {
-            let (run, message) = (status.run, "The guest powered off".to_owned());
-            let ending = Ending { run, reason: EndReason::PoweredOff, message };
-            shared.ending.write_all_at(&serde_json::to_vec(&ending).unwrap(), 0).unwrap();
-            std::process::exit(0);
+        Request::PowerOff => end(&status, EndReason::PoweredOff, shared),
+        Request::Save { descriptors: names, .. } => {
+            // Each file says its own name.
+            for (name, file) in names.iter().zip(descriptors) {
+                File::from(file).write_all_at(name.as_bytes(), 0).unwrap();
+            }
+            end(&status, EndReason::Saved, shared);
         }
         Request::Attach { .. } if status.free_ports == 0 => {
             return Answer::Refused { refused: "No root port is free".into() };
@@ -184,6 +196,12 @@ fn obey(request: Request, descriptors: Vec<OwnedFd>, shared: &Shared) -> Answer 
         tell_all(shared, &status);
     }
     Answer::Status(status.clone())
+}
+
+fn end(status: &Status, reason: EndReason, shared: &Shared) -> ! {
+    let ending = Ending { run: status.run, reason, message: format!("{reason:?}, as asked") };
+    shared.ending.write_all_at(&serde_json::to_vec(&ending).unwrap(), 0).unwrap();
+    std::process::exit(0);
 }
 
 fn give(device: &Device, left: &mut BTreeMap<String, OwnedFd>, status: &mut Status) -> Given {

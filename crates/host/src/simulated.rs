@@ -98,7 +98,8 @@ impl Simulated {
     pub fn switch_off_and_on(&self) {
         let mut state = self.state();
         let found = std::mem::take(&mut state.found);
-        state.found = Observed { volumes: found.volumes, images: found.images, ..Observed::default() };
+        let Observed { volumes, images, memories, .. } = found;
+        state.found = Observed { volumes, images, memories, ..Observed::default() };
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -161,6 +162,7 @@ impl State {
             self.put(&mut status, &device, place);
         }
         let state = MachineState::Running { run: Some(run), status: Some(status) };
+        self.found.memories.remove(&machine.instance);
         self.found.machines.insert(machine.instance, state);
         Ok(())
     }
@@ -305,6 +307,7 @@ impl State {
             Step::RemoveImage(id) => {
                 found.images.remove(id);
             }
+            Step::RemoveMemory(id) => drop(found.memories.remove(id)),
             Step::StartMachine(machine) => self.start(machine)?,
             Step::PowerOff(id) => self.end(*id, EndReason::PoweredOff),
             Step::Reboot(id, count) => {
@@ -315,8 +318,14 @@ impl State {
             Step::AttachDevice(id, device) => self.attach(*id, device)?,
             Step::DetachDevice(id, device, _) => self.detach(*id, *device)?,
             Step::GrowDisk(id, volume, bytes) => self.grow(*id, *volume, *bytes)?,
+            Step::SaveMachine(id) => self.end(*id, EndReason::Saved),
             Step::KillMachine(id) => self.lose(*id),
             Step::RemoveMachine(id) => {
+                if let Some(MachineState::Ended(Ending { reason: EndReason::Saved, .. })) =
+                    found.machines.get(id)
+                {
+                    found.memories.insert(*id);
+                }
                 found.machines.remove(id);
             }
         }
@@ -478,6 +487,8 @@ mod tests {
             nics: Vec::new(),
             ports: 2,
             reboots: 0,
+            hibernates: false,
+            resumes: false,
         };
         (1..5).for_each(|id| host.perform(&create(id)).unwrap());
         host.perform(&Step::StartMachine(machine)).unwrap();

@@ -65,6 +65,21 @@ pub enum Request {
         /// Its new size in bytes.
         bytes: u64,
     },
+    /// Stand still: no vCPU runs and no device works until [`Self::Resume`]. The guest's clocks go on meanwhile.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Write the whole machine down, standing still as long as that takes: its state and its memory, each into a file of
+    /// its own that is empty. A machine launched with both goes on from there. Refused while a device is on its way out;
+    /// and while this is under way, devices stay as they are. What came of it is in [`Status::save`].
+    Save {
+        /// End when it is written, with [`EndReason::Saved`]: nothing happens in the machine after what was saved.
+        /// Where it could not be written the machine goes on.
+        end: bool,
+        /// Names of the descriptors that come with this line, in order: [`crate::machine::descriptors::SAVED_STATE`] and
+        /// [`crate::machine::descriptors::SAVED_MEMORY`].
+        descriptors: Vec<String>,
+    },
     /// From now on a device may do so much. What it has done under its limits so far counts. Over a reset it stays so.
     Limit {
         /// Which.
@@ -81,6 +96,9 @@ impl Request {
         match self {
             Self::Status | Self::Reboot { .. } => true,
             Self::PowerOff => status.powering_off,
+            Self::Pause => status.paused,
+            Self::Resume => !status.paused,
+            Self::Save { .. } => status.save.is_some(),
             Self::Attach { device, .. } => status.state_of(device.id()) == Some(DeviceState::Attached),
             Self::Detach { device, force } => match status.state_of(*device) {
                 Some(DeviceState::Attached) => false,
@@ -124,6 +142,12 @@ pub struct Status {
     pub powering_off: bool,
     /// The guest's kernel told its panic device that it panicked.
     pub panicked: bool,
+    /// It stands still, or is about to, because somebody asked for that.
+    #[serde(default)]
+    pub paused: bool,
+    /// What came of the last [`Request::Save`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save: Option<Save>,
     /// The disks it has. One that is not here is closed and unlocked.
     #[serde(default)]
     pub disks: BTreeMap<VolumeId, DiskStatus>,
@@ -145,6 +169,8 @@ impl Status {
             resets: 0,
             powering_off: false,
             panicked: false,
+            paused: false,
+            save: None,
             disks: BTreeMap::new(),
             nics: BTreeMap::new(),
             free_ports: 0,
@@ -166,6 +192,18 @@ impl Status {
             DeviceId::Nic(interface) => self.nics.get(&interface).map(|nic| nic.limits),
         }
     }
+}
+
+/// How far the writing down of a machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Save {
+    /// It is being written.
+    UnderWay,
+    /// Everything is written, and safe on the disk.
+    Done,
+    /// It could not be written; one sentence says why. The machine goes on.
+    Failed(String),
 }
 
 /// Whether a device of a machine stays.
@@ -232,15 +270,20 @@ pub enum EndReason {
     Unbuildable,
     /// The monitor itself, or the host under it, failed.
     Failed,
+    /// It was written down, to go on later; see [`Request::Save`].
+    Saved,
+    /// It could not go on from what was saved. Begun anew it may well run.
+    Unrestorable,
 }
 
 impl EndReason {
-    /// The process's exit status for this end: 0 for a power-off, one of its own for each other.
+    /// The process's exit status for this end: 0 for a power-off and for what goes on later, one of its own for each other.
     pub const fn exit_status(self) -> u8 {
         match self {
-            Self::PoweredOff => 0,
+            Self::PoweredOff | Self::Saved => 0,
             Self::Crashed => 70,
             Self::Unbuildable => 78,
+            Self::Unrestorable => 76,
             Self::Failed => 71,
         }
     }

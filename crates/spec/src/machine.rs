@@ -41,6 +41,12 @@ pub struct Machine {
     pub ports: u8,
     /// How often the user had asked for a reboot when this run began; see [`crate::control`].
     pub reboots: u64,
+    /// It may be asked to write itself down: files as large as its memory.
+    #[serde(default)]
+    pub hibernates: bool,
+    /// It goes on from what was saved of it, which is used up by that; from its kernel where there is nothing.
+    #[serde(default)]
+    pub resumes: bool,
 }
 
 /// One life of an instance: incarnation *n* as the user asked for it, attempt *k* to keep it up.
@@ -289,6 +295,11 @@ pub mod descriptors {
     pub const KERNEL: &str = "kernel";
     /// The initial RAM disk, to read; absent when there is none.
     pub const INITRD: &str = "initrd";
+    /// The state of a machine that was saved, to go on from; see [`crate::control::Request::Save`]. With
+    /// [`SAVED_MEMORY`] or not at all.
+    pub const SAVED_STATE: &str = "saved-state";
+    /// Its memory.
+    pub const SAVED_MEMORY: &str = "saved-memory";
 
     /// A listening Unix stream socket at which programs in the guest are called (vsock): who connects says `CONNECT`, a
     /// port and a newline; absent where the guest is to have no such device.

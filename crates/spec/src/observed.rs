@@ -44,6 +44,8 @@ pub struct Observed {
     pub volumes: BTreeSet<VolumeId>,
     /// The images that exist whole.
     pub images: BTreeSet<ImageId>,
+    /// The saved machines that exist whole, by instance.
+    pub memories: BTreeSet<InstanceId>,
     /// The machines of which there is anything: process, run directory or cgroup.
     pub machines: BTreeMap<InstanceId, MachineState>,
 }
@@ -60,6 +62,7 @@ impl Observed {
                 Resource::Interface(vpc, id) => take(&self.interfaces, (*vpc, *id), &mut within.interfaces),
                 Resource::Volume(id) => within.volumes.extend(self.volumes.get(id)),
                 Resource::Image(id) => within.images.extend(self.images.get(id)),
+                Resource::Memory(id) => within.memories.extend(self.memories.get(id)),
                 Resource::Machine(id) => take(&self.machines, *id, &mut within.machines),
             }
         }
@@ -73,8 +76,9 @@ impl Observed {
         let interfaces = self.interfaces.keys().map(|(vpc, id)| Resource::Interface(*vpc, *id));
         let volumes = self.volumes.iter().copied().map(Resource::Volume);
         let images = self.images.iter().copied().map(Resource::Image);
+        let memories = self.memories.iter().copied().map(Resource::Memory);
         let machines = self.machines.keys().copied().map(Resource::Machine);
-        networks.chain(groups).chain(interfaces).chain(volumes).chain(images).chain(machines)
+        networks.chain(groups).chain(interfaces).chain(volumes).chain(images).chain(memories).chain(machines)
     }
 }
 

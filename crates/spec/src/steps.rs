@@ -35,7 +35,10 @@ pub enum Step {
     RemoveVolume(VolumeId),
     /// Take an image's disk away that no volume is based on any more.
     RemoveImage(ImageId),
-    /// Launch a machine's process, detached. Where that run already runs, nothing.
+    /// Take away what was saved of a machine.
+    RemoveMemory(InstanceId),
+    /// Launch a machine's process, detached. Where that run already runs, nothing. What was saved of it is used up by
+    /// that, whether it goes on from there or begins anew.
     StartMachine(Machine),
     /// Press a machine's power button; see [`crate::control::Request::PowerOff`].
     PowerOff(InstanceId),
@@ -48,9 +51,12 @@ pub enum Step {
     DetachDevice(InstanceId, DeviceId, bool),
     /// Make a running machine's disk larger, to so many bytes; see [`crate::control::Request::Resize`].
     GrowDisk(InstanceId, VolumeId, u64),
+    /// Have a machine write itself down and end; see [`crate::control::Request::Save`].
+    SaveMachine(InstanceId),
     /// Kill every process of a machine, at once.
     KillMachine(InstanceId),
-    /// Take what is left of a machine that has ended: run directory, cgroup.
+    /// Take what is left of a machine that has ended: run directory, cgroup. Of one that was saved, what it saved is kept
+    /// from here on.
     RemoveMachine(InstanceId),
 }
 
@@ -67,12 +73,14 @@ impl Step {
             Self::CreateVolume(volume) => Resource::Volume(volume.id),
             Self::RemoveVolume(volume) => Resource::Volume(*volume),
             Self::RemoveImage(image) => Resource::Image(*image),
+            Self::RemoveMemory(instance) => Resource::Memory(*instance),
             Self::StartMachine(machine) => Resource::Machine(machine.instance),
             Self::PowerOff(instance)
             | Self::Reboot(instance, _)
             | Self::AttachDevice(instance, _)
             | Self::DetachDevice(instance, _, _)
             | Self::GrowDisk(instance, _, _)
+            | Self::SaveMachine(instance)
             | Self::KillMachine(instance)
             | Self::RemoveMachine(instance) => Resource::Machine(*instance),
         }
@@ -90,12 +98,14 @@ impl Step {
             Self::CreateVolume(_) => "create volume",
             Self::RemoveVolume(_) => "remove volume",
             Self::RemoveImage(_) => "remove image",
+            Self::RemoveMemory(_) => "remove saved machine",
             Self::StartMachine(_) => "start machine",
             Self::PowerOff(_) => "power off machine",
             Self::Reboot(..) => "reboot machine",
             Self::AttachDevice(..) => "attach device to machine",
             Self::DetachDevice(..) => "detach device from machine",
             Self::GrowDisk(..) => "enlarge disk of machine",
+            Self::SaveMachine(_) => "save machine",
             Self::KillMachine(_) => "kill machine",
             Self::RemoveMachine(_) => "clear away machine",
         }
@@ -122,6 +132,8 @@ pub enum Resource {
     Volume(VolumeId),
     /// An image's files.
     Image(ImageId),
+    /// What was saved of an instance's machine.
+    Memory(InstanceId),
     /// An instance's process and run directory.
     Machine(InstanceId),
 }
@@ -134,7 +146,7 @@ impl fmt::Display for Resource {
             Self::Interface(_, id) => id.fmt(f),
             Self::Volume(id) => id.fmt(f),
             Self::Image(id) => id.fmt(f),
-            Self::Machine(id) => id.fmt(f),
+            Self::Memory(id) | Self::Machine(id) => id.fmt(f),
         }
     }
 }

@@ -12,6 +12,7 @@ use devices::pci::slots;
 use devices::virtio::block::{Backend, Block, Engine};
 use devices::virtio::device;
 use devices::virtio::net::{Net, Traffic};
+use serde::{Deserialize, Serialize};
 use spec::control::{DeviceState, DiskStatus, NicStatus, Status};
 use spec::machine::{Device, DeviceId, Disk, Machine, Nic};
 
@@ -28,7 +29,7 @@ pub(crate) enum Attached {
 }
 
 /// Where a device sits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Place {
     /// In this slot of PCI bus 0, to the machine's end.
     Slot(u8),
@@ -151,6 +152,33 @@ impl Attachments {
         let attach = |(device, place)| Ok::<_, E>(Attachment { what: open(&device)?, place, leaving: None });
         let all = places.into_iter().map(attach).collect::<Result<_, _>>()?;
         Ok(Self { ports: machine.ports, all })
+    }
+
+    /// Where each sits, to be saved.
+    pub(crate) fn places(&self) -> Vec<(DeviceId, Place)> {
+        self.all.iter().map(|attachment| (attachment.what.id(), attachment.place)).collect()
+    }
+
+    /// Puts each where it sat in the machine that goes on here; whether those were the same devices, each in a place
+    /// that there is.
+    pub(crate) fn sit(&mut self, places: &[(DeviceId, Place)]) -> bool {
+        let is_there = |place: &Place| match place {
+            Place::Port(port) => *port < self.ports,
+            Place::Slot(_) => true,
+        };
+        if places.len() != self.all.len() || !places.iter().all(|(_, place)| is_there(place)) {
+            return false;
+        }
+        self.all.iter_mut().all(|attachment| {
+            let id = attachment.what.id();
+            let place = places.iter().find(|(other, _)| *other == id).map(|(_, place)| *place);
+            place.inspect(|place| attachment.place = *place).is_some()
+        })
+    }
+
+    /// The first device on its way out.
+    pub(crate) fn leaving(&self) -> Option<DeviceId> {
+        self.all.iter().find(|attachment| attachment.leaving.is_some()).map(|attachment| attachment.what.id())
     }
 
     /// How many ports there are.
@@ -296,6 +324,8 @@ mod tests {
             nics: nics.iter().copied().map(nic).collect(),
             ports,
             reboots: 0,
+            hibernates: false,
+            resumes: false,
         }
     }
 

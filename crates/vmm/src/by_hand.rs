@@ -16,7 +16,7 @@ use crate::arch;
 use crate::attachments::{Attached, Attachments, PlaceError};
 use crate::backend::{DiskFile, DiskFileError, Tap, TapError};
 use crate::escape::Escape;
-use crate::launch::{Held, LaunchError, Outside, callers_at, check};
+use crate::launch::{Held, LaunchError, Outside, SavedFiles, callers_at, check};
 
 /// How it is used.
 pub(crate) const USAGE: &str = "\
@@ -39,6 +39,7 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
   --vsock PATH      sockets to the guest: listen there; who connects says \"CONNECT PORT\" and a newline
   --instance ID     whose machine it says that it is
   --control PATH    listen there for control connections
+  --restore FOLDER  go on from the files `state` and `memory` there, which such a machine wrote (see docs/hibernate.md)
   --escape WAY[,unfiltered]
                     no machine: lock the doors as for one, and try to get out: read, write, proc, trace, signal, tcp,
                     udp, execute, fork or mount; `,unfiltered` tries the walls behind the filter of system calls;
@@ -48,9 +49,9 @@ CUMULET_LOG=debug prints how long each phase of the start took.
 ";
 
 /// All of them.
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 15] = [
     "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "entropy", "balloon", "vsock",
-    "instance", "control", "escape",
+    "instance", "control", "restore", "escape",
 ];
 
 /// What was typed.
@@ -69,6 +70,7 @@ pub(crate) struct Arguments {
     vsock: Option<PathBuf>,
     instance: Option<InstanceId>,
     control: Option<PathBuf>,
+    restore: Option<PathBuf>,
     pub(crate) escape: Option<Escape>,
 }
 
@@ -135,6 +137,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
             "ports" => parsed.ports = text.parse().map_err(|_| bad())?,
             "vsock" => parsed.vsock = Some(value.into()),
             "instance" => parsed.instance = Some(text.parse().map_err(|_| bad())?),
+            "restore" => parsed.restore = Some(value.into()),
             "escape" => parsed.escape = Some(text.parse().map_err(|()| bad())?),
             _ => parsed.control = Some(value.into()),
         }
@@ -165,6 +168,7 @@ pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError>
         entropy: arguments.entropy,
         balloon: arguments.balloon,
         callers: callers.map(callers_at).transpose()?,
+        saved: arguments.restore.as_deref().map(open_saved).transpose()?,
         _lock: None,
         command_line: arguments.command_line.unwrap_or_else(|| format!("console={}", arch::CONSOLE)),
     };
@@ -184,6 +188,10 @@ fn open_tap(nic: &Nic, typed: Option<&(String, Mac)>) -> Result<Attached, ByHand
     let name = typed.map(|(name, _)| name.clone()).unwrap_or_default();
     let tap = Tap::open(&name, nic.queues.into()).map_err(|error| ByHandError::Tap(name, error))?;
     Ok(Attached::nic(nic.clone(), tap).map_err(LaunchError::Limits)?)
+}
+
+fn open_saved(folder: &Path) -> Result<SavedFiles, ByHandError> {
+    Ok(SavedFiles { state: open_file(&folder.join("state"))?, memory: open_file(&folder.join("memory"))? })
 }
 
 fn open_file(path: &Path) -> Result<File, ByHandError> {
@@ -218,6 +226,8 @@ fn describe(arguments: &Arguments) -> Machine {
         nics: (1..).zip(&arguments.taps).map(nic).collect(),
         ports: arguments.ports,
         reboots: 0,
+        hibernates: false,
+        resumes: false,
     }
 }
 

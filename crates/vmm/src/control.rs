@@ -64,7 +64,8 @@ impl Connection {
 
     /// The descriptors that a request names. `None`, and all closed, where they are not those that came.
     fn given_for(&mut self, request: &Request) -> Option<Descriptors> {
-        let Request::Attach { descriptors: names, .. } = request else {
+        let (Request::Attach { descriptors: names, .. } | Request::Save { descriptors: names, .. }) = request
+        else {
             return Some(Descriptors::default());
         };
         let given = std::mem::take(&mut self.descriptors);

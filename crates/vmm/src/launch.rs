@@ -45,8 +45,25 @@ pub(crate) struct Held {
     pub(crate) balloon: bool,
     /// Who may call programs in the guest, if it has sockets for that.
     pub(crate) callers: Option<Arc<CallersAt>>,
+    /// The machine that it goes on from, the first time it is built.
+    pub(crate) saved: Option<SavedFiles>,
     /// Locked by the launcher; whoever finds it locked knows that we live. Only held, until the process ends.
     pub(crate) _lock: Option<OwnedFd>,
+}
+
+/// A machine that was saved, or is to be.
+#[derive(Debug)]
+pub(crate) struct SavedFiles {
+    pub(crate) state: File,
+    pub(crate) memory: File,
+}
+
+impl SavedFiles {
+    /// Those that came under their names; none where none did.
+    pub(crate) fn take(given: &mut Descriptors) -> Result<Option<Self>, InheritError> {
+        let Some(state) = given.find(names::SAVED_STATE) else { return Ok(None) };
+        Ok(Some(Self { state, memory: given.take(names::SAVED_MEMORY)? }))
+    }
 }
 
 /// The ways to and from the world outside.
@@ -121,6 +138,7 @@ pub(crate) fn inherit(
     let attachments = Attachments::new(&launch.machine, |device| open_device(&mut left, device))?;
     let (kernel, initrd) = (left.take(names::KERNEL)?, left.find(names::INITRD));
     let callers = left.find(names::SOCKETS).map(callers_at).transpose()?;
+    let saved = SavedFiles::take(&mut left)?;
     let Launch { machine, command_line } = launch;
     Ok((
         Held {
@@ -133,6 +151,7 @@ pub(crate) fn inherit(
             entropy: true,
             balloon: true,
             callers,
+            saved,
             _lock: Some(lock),
         },
         outside,

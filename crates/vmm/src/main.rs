@@ -7,6 +7,7 @@
 //!                     pci.rs, attachments.rs                   devices, and where each sits
 //! run                 supervisor.rs, lifecycle.rs, vcpu.rs     one thread decides, the others work
 //!                     hotplug.rs, leaving.rs                   devices come and go
+//!                     rest.rs, saved.rs                        stand still, be written down, go on later
 //! say why it ended    exit.rs
 //! ```
 
@@ -31,7 +32,9 @@ mod memory;
 mod pci;
 mod platform;
 mod poll;
+mod rest;
 mod sandbox;
+mod saved;
 mod supervisor;
 mod terminal;
 mod timeline;

@@ -9,14 +9,17 @@ use std::sync::Arc;
 
 use devices::bus::BadRange;
 use devices::memory::Memory;
+use devices::pci::SavedSlot;
 use devices::pci::{self, BUS_BYTES, HostBridge, NoRoom, Port, Root, SlotTaken, slots};
+use devices::saved::Unfit;
 use devices::virtio::balloon::Balloon;
 use devices::virtio::block;
 use devices::virtio::device::Device;
-use devices::virtio::pci::{Function, MEMORY_BYTES};
+use devices::virtio::pci::{Function, MEMORY_BYTES, SavedFunction};
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::{self, Vsock};
 use kvm_ioctls::VmFd;
+use serde::{Deserialize, Serialize};
 use spec::machine::DeviceId;
 
 use crate::arch;
@@ -38,6 +41,18 @@ pub(crate) struct Pci {
     ports: Vec<Arc<Port>>,
     /// Disks and network interfaces, wherever they sit.
     functions: BTreeMap<DeviceId, Arc<Function>>,
+    /// The other devices, which are there from beginning to end, by slot.
+    others: BTreeMap<u8, Arc<Function>>,
+    own: arch::OwnDevices,
+}
+
+/// What there is to save of all of them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedPci {
+    ports: Vec<SavedSlot>,
+    functions: Vec<(DeviceId, SavedFunction)>,
+    others: BTreeMap<u8, SavedFunction>,
+    own: arch::SavedOwnDevices,
 }
 
 /// Why a device is not on the bus.
@@ -66,20 +81,25 @@ impl Pci {
     ) -> Result<Self, PciError> {
         let kvm = Arc::new(Kvm(vm.clone()));
         let (memory, vcpus) = (memory.clone(), held.machine.vcpus);
-        let (ports, functions) = (Vec::new(), BTreeMap::new());
-        let mut pci = Self { kvm, memory, vcpus, ports, functions };
+        let (ports, functions, others) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let own = arch::OwnDevices::default();
+        let mut pci = Self { kvm, memory, vcpus, ports, functions, others, own };
         let mut root = Root::new(PCI_WINDOW, ECAM);
         root.insert(slots::HOST_BRIDGE, Arc::new(HostBridge::default()))?;
         if held.entropy {
-            pci.add(&mut root, slots::ENTROPY, Box::new(Rng(KernelEntropy)), "of entropy".to_owned())?;
+            let entropy = Box::new(Rng(KernelEntropy));
+            let function = pci.add(&mut root, slots::ENTROPY, entropy, "of entropy".to_owned())?;
+            pci.others.insert(slots::ENTROPY, function);
         }
         if held.balloon {
             let balloon = Box::new(Balloon(DropPages::new()));
-            pci.add(&mut root, slots::BALLOON, balloon, "the balloon".to_owned())?;
+            let function = pci.add(&mut root, slots::BALLOON, balloon, "the balloon".to_owned())?;
+            pci.others.insert(slots::BALLOON, function);
         }
         if let Some(callers) = &held.callers {
             let sockets = Box::new(Vsock::new(callers.clone(), vsock::FIRST_GUEST));
-            pci.add(&mut root, slots::SOCKETS, sockets, "of sockets".to_owned())?;
+            let function = pci.add(&mut root, slots::SOCKETS, sockets, "of sockets".to_owned())?;
+            pci.others.insert(slots::SOCKETS, function);
         }
         let attachments = &held.attachments;
         for attachment in &attachments.all {
@@ -93,7 +113,7 @@ impl Pci {
             pci.add_port(&mut root, port, attachments, events)?;
         }
         let (ecam, window) = root.finish();
-        arch::add_own_devices(buses, &ecam)?;
+        pci.own = arch::add_own_devices(buses, &ecam)?;
         buses.memory.insert(
             u64::from(ECAM),
             BUS_BYTES * (u64::from(slots::last_bus(attachments.ports())) + 1),
@@ -180,6 +200,51 @@ impl Pci {
         function.retire();
         drop(card);
         Some(function)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Function>> {
+        self.functions.values().chain(self.others.values())
+    }
+
+    /// Tells all devices to stop for a while; the vCPUs have.
+    pub(crate) fn pause(&self) {
+        self.all().for_each(|function| function.pause());
+    }
+
+    /// Whether all of them have stopped.
+    pub(crate) fn is_still(&self) -> bool {
+        self.all().all(|function| function.is_still())
+    }
+
+    /// They go on.
+    pub(crate) fn resume(&self) {
+        self.all().for_each(|function| function.resume());
+    }
+
+    /// What there is to save; all devices are still.
+    pub(crate) fn save(&self) -> SavedPci {
+        SavedPci {
+            ports: self.ports.iter().map(|port| port.save()).collect(),
+            functions: self.functions.iter().map(|(id, function)| (*id, function.save())).collect(),
+            others: self.others.iter().map(|(slot, function)| (*slot, function.save())).collect(),
+            own: self.own.save(),
+        }
+    }
+
+    /// As they were when they were saved, and still.
+    pub(crate) fn restore(&self, saved: &SavedPci) -> Result<(), Unfit> {
+        let are_same = saved.ports.len() == self.ports.len()
+            && saved.functions.iter().map(|(id, _)| id).eq(self.functions.keys())
+            && saved.others.keys().eq(self.others.keys());
+        if !are_same {
+            return Err(Unfit("it had other devices"));
+        }
+        // Ports before cards: what reaches a card is theirs.
+        self.ports.iter().zip(&saved.ports).for_each(|(port, saved)| port.restore(saved));
+        let saved_functions = saved.functions.iter().map(|(_, saved)| saved).chain(saved.others.values());
+        self.all().zip(saved_functions).try_for_each(|(function, saved)| function.restore(saved))?;
+        self.own.restore(&saved.own);
+        Ok(())
     }
 
     /// A disk has another size now: its driver is told.

@@ -8,6 +8,8 @@ use devices::bus::BadRange;
 use devices::interrupts::Line;
 use devices::power::{self, PowerRegisters, Wish};
 use devices::pvpanic::PanicDevice;
+use devices::saved::Unfit;
+use serde::{Deserialize, Serialize};
 
 use crate::arch;
 use crate::arch::memory_map::{PANIC, POWER, POWER_GSI, SERIAL, SERIAL_GSI};
@@ -34,15 +36,25 @@ pub(crate) enum PlatformError {
     Line(#[source] std::io::Error),
     #[error("Two devices share an address")]
     Overlap(#[from] BadRange),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+}
+
+/// What there is to save of them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedPlatform {
+    serial: arch::SavedSerial,
+    power_events: u8,
 }
 
 impl Platform {
-    /// Makes the devices and puts them on the bus.
+    /// Makes the devices, as they were when they were saved where they go on, and puts them on the bus.
     pub(crate) fn new(
         vm: &kvm_ioctls::VmFd,
         buses: &mut Buses,
         output: Output,
         events: &Arc<Events>,
+        saved: Option<&SavedPlatform>,
     ) -> Result<Self, PlatformError> {
         let bus = arch::platform_bus(buses);
         let connect = |gsi| line(vm, gsi).map_err(PlatformError::Line);
@@ -51,7 +63,11 @@ impl Platform {
             move || events.push(event())
         };
         let drained = Box::new(tell(|| Event::ConsoleDrained));
-        let serial = Arc::new(arch::Serial::new(Line(connect(SERIAL_GSI)?), output, drained));
+        let serial_line = Line(connect(SERIAL_GSI)?);
+        let serial = Arc::new(match saved {
+            None => arch::Serial::new(serial_line, output, drained),
+            Some(saved) => arch::Serial::restored(serial_line, output, drained, &saved.serial)?,
+        });
         bus.insert(u64::from(SERIAL), arch::SERIAL_BYTES, serial.clone())?;
 
         let (off, reset) = (tell(|| Event::Guest(Guest::Off)), tell(|| Event::Guest(Guest::Reset)));
@@ -60,10 +76,18 @@ impl Platform {
             Wish::Reset => reset(),
         });
         let power = Arc::new(PowerRegisters::new(Line(connect(POWER_GSI)?), wished));
+        if let Some(saved) = saved {
+            power.set_events(saved.power_events);
+        }
         bus.insert(u64::from(POWER), power::LEN, power.clone())?;
 
         let panic = PanicDevice(tell(|| Event::Guest(Guest::Panicked)));
         bus.insert(u64::from(PANIC), 1, Arc::new(panic))?;
         Ok(Self { serial, power })
+    }
+
+    /// What there is to save; the vCPUs are still.
+    pub(crate) fn save(&self) -> SavedPlatform {
+        SavedPlatform { serial: self.serial.save(), power_events: self.power.events() }
     }
 }

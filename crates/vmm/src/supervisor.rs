@@ -20,6 +20,7 @@ use crate::launch::{Held, Outside};
 use crate::lifecycle::{Lifecycle, Next};
 use crate::machine::Machine;
 use crate::poll::Poll;
+use crate::rest::Rest;
 use crate::timeline;
 
 /// After so long a machine counts as booted.
@@ -31,6 +32,7 @@ pub(crate) struct Supervisor {
     console: Console,
     control: Control,
     life: Lifecycle,
+    rest: Rest,
     /// What everybody was last told.
     told: Status,
 }
@@ -46,7 +48,7 @@ impl Supervisor {
         }
         let life = Lifecycle::new(held.machine.run, held.machine.reboots);
         let told = life.status().clone();
-        Ok(Self { events, console, control: Control::new(outside.control)?, life, told })
+        Ok(Self { events, console, control: Control::new(outside.control)?, life, rest: Rest::new(), told })
     }
 
     /// Runs the machine, as often as it is built anew, to its end: why, and a sentence.
@@ -56,6 +58,7 @@ impl Supervisor {
                 Ok(machine) => machine,
                 Err(error) => return (error.reason(), chain(&error)),
             };
+            self.rest.begins_anew();
             let next = self.watch(&mut machine, held);
             timeline::mark("machine ran");
             drop(machine);
@@ -88,7 +91,11 @@ impl Supervisor {
                 machine.has_booted();
             }
             let devices_due = hotplug::tend(&mut machine.pci, &mut held.attachments, &self.events, now);
-            let status = status_of(&self.life, held);
+            match self.rest.tend(machine, held, &self.events)? {
+                Next::Run | Next::Press => {}
+                next => return Ok(next),
+            }
+            let status = status_of(&self.life, &self.rest, held);
             if self.told != status {
                 new_failures(&self.told, &status).for_each(|failure| say(&failure));
                 self.control.tell_all(&status);
@@ -98,7 +105,9 @@ impl Supervisor {
             poll.add(self.events.wake(), true, false);
             self.console.wait(&mut poll);
             self.control.wait(&mut poll);
-            let dues = [self.console.due(), self.life.due(), devices_due, booted_at];
+            // A guest that stands still hears no button.
+            let life_due = self.life.due().filter(|_| self.rest.is_going());
+            let dues = [self.console.due(), life_due, self.rest.due(now), devices_due, booted_at];
             poll.wait(dues.into_iter().flatten().min())?;
 
             let receive = |typed: &[u8]| machine.platform.serial.receive(typed);
@@ -114,15 +123,16 @@ impl Supervisor {
                 }
             }
             self.console.serve(&poll, receive);
-            let (life, events) = (&mut self.life, &self.events);
+            let (life, rest, events) = (&mut self.life, &mut self.rest, &self.events);
             self.control.serve(&poll, |request, descriptors| {
                 life.ask(&request, Instant::now());
-                match ask_of_devices(machine, held, events, &request, descriptors) {
-                    Ok(()) => Answer::Status(status_of(life, held)),
+                match ask_of_machine(machine, held, rest, events, &request, descriptors) {
+                    Ok(()) => Answer::Status(status_of(life, rest, held)),
                     Err(error) => Answer::Refused { refused: chain(&error) },
                 }
             });
             match self.life.tick(Instant::now()) {
+                _ if !self.rest.is_going() => {}
                 Next::Run => {}
                 Next::Press => machine.platform.power.press_power_button()?,
                 next => return Ok(next),
@@ -132,8 +142,9 @@ impl Supervisor {
 }
 
 /// How the machine is.
-fn status_of(life: &Lifecycle, held: &Held) -> Status {
+fn status_of(life: &Lifecycle, rest: &Rest, held: &Held) -> Status {
     let mut status = life.status().clone();
+    rest.describe(&mut status);
     held.attachments.describe(&mut status);
     status
 }
@@ -147,16 +158,24 @@ fn new_failures(before: &Status, now: &Status) -> impl Iterator<Item = String> {
     })
 }
 
-/// Does what is asked about devices.
-fn ask_of_devices(
+/// Does what is asked about devices, and about rest.
+fn ask_of_machine(
     machine: &mut Machine,
     held: &mut Held,
+    rest: &mut Rest,
     events: &Arc<Events>,
     request: &Request,
     descriptors: Descriptors,
 ) -> Result<(), HotplugError> {
     let (pci, attachments) = (&mut machine.pci, &mut held.attachments);
     match request {
+        Request::Attach { .. } | Request::Detach { .. } | Request::Resize { .. } if rest.is_saving() => {
+            Err(HotplugError::Saving)
+        }
+        Request::Save { .. } if attachments.leaving().is_some() => {
+            attachments.leaving().map_or(Ok(()), |device| Err(HotplugError::Leaving(device)))
+        }
+        Request::Pause | Request::Resume | Request::Save { .. } => Ok(rest.ask(request, descriptors)?),
         Request::Attach { device, .. } => hotplug::attach(pci, attachments, device, descriptors),
         Request::Detach { device, force } => hotplug::detach(attachments, *device, *force, events),
         Request::Resize { volume, bytes } => {

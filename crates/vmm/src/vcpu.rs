@@ -3,7 +3,8 @@
 //! A vCPU in the guest can only be fetched out by a signal, and a signal that comes just before KVM_RUN
 //! would be lost. So whoever stops a vCPU first sets `immediate_exit` in the page it shares with KVM,
 //! with which KVM_RUN returns at once, and then signals: whichever way the race goes, the thread comes
-//! out (KVM API, 5, `immediate_exit`).
+//! out (KVM API, 5, `immediate_exit`). It also finishes what the guest was in the middle of asking a device, so a
+//! vCPU that stands still is between two instructions.
 #![allow(unsafe_code, reason = "kvm_run is shared with the kernel and with the thread that stops vCPUs")]
 
 use std::io;
@@ -31,8 +32,11 @@ pub(crate) struct Buses {
     pub(crate) memory: Bus,
 }
 
-/// All vCPUs of a machine, running.
+/// All vCPUs of a machine: each in its thread, or here and still.
 pub(crate) struct Vcpus {
+    buses: Arc<Buses>,
+    events: Arc<Events>,
+    still: Vec<VcpuFd>,
     threads: Vec<Thread>,
     stop: Arc<AtomicBool>,
 }
@@ -64,13 +68,24 @@ impl ImmediateExit {
 extern "C" fn interrupt(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
 impl Vcpus {
+    /// These, still.
+    pub(crate) fn new(still: Vec<VcpuFd>, buses: Arc<Buses>, events: &Arc<Events>) -> Self {
+        Self { buses, events: events.clone(), still, threads: Vec::new(), stop: Arc::default() }
+    }
+
+    /// Those that are still: all before [`Self::start`] and after [`Self::stop`].
+    pub(crate) fn still(&self) -> &[VcpuFd] {
+        &self.still
+    }
+
     /// Sets them going. Each event that ends one is pushed.
-    pub(crate) fn start(vcpus: Vec<VcpuFd>, buses: &Arc<Buses>, events: &Arc<Events>) -> io::Result<Self> {
+    pub(crate) fn start(&mut self) -> io::Result<()> {
         register_signal_handler(SIGRTMIN(), interrupt).map_err(io::Error::from)?;
-        let mut all = Self { threads: Vec::with_capacity(vcpus.len()), stop: Arc::default() };
-        for (index, mut vcpu) in vcpus.into_iter().enumerate() {
+        self.stop.store(false, Ordering::Release);
+        for (index, mut vcpu) in std::mem::take(&mut self.still).into_iter().enumerate() {
+            vcpu.set_kvm_immediate_exit(0);
             let immediate_exit = ImmediateExit::of(&mut vcpu);
-            let (buses, events, stop) = (buses.clone(), events.clone(), all.stop.clone());
+            let (buses, events, stop) = (self.buses.clone(), self.events.clone(), self.stop.clone());
             let handle = std::thread::Builder::new().name(format!("vcpu-{index}")).spawn(move || {
                 let end = match confine(Kind::Vcpu) {
                     Ok(()) => run(&mut vcpu, index, &buses, &stop),
@@ -82,15 +97,13 @@ impl Vcpus {
                 // Given back, so that the mapping lives until the thread is joined.
                 vcpu
             })?;
-            all.threads.push(Thread { handle, immediate_exit });
+            self.threads.push(Thread { handle, immediate_exit });
         }
-        Ok(all)
+        Ok(())
     }
-}
 
-impl Drop for Vcpus {
-    /// Stops them all, wherever they are.
-    fn drop(&mut self) {
+    /// Stops them all, wherever they are, and has them here.
+    pub(crate) fn stop(&mut self) {
         self.stop.store(true, Ordering::Release);
         for thread in &self.threads {
             // SAFETY: the vCPU is in its thread or in the thread's result, and we have not joined it yet.
@@ -100,22 +113,33 @@ impl Drop for Vcpus {
             unsafe { libc::pthread_kill(thread.handle.as_pthread_t(), SIGRTMIN()) };
         }
         for thread in self.threads.drain(..) {
-            // A vCPU's thread that panicked has told so already.
-            let _ = thread.handle.join();
+            // A vCPU's thread that panicked has told so already, and ended the process.
+            self.still.extend(thread.handle.join());
         }
     }
 }
 
-/// Runs until told to stop, or the guest did something that ends this vCPU.
+impl Drop for Vcpus {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Runs until told to stop, or the guest did something that ends this vCPU. The word to stop is obeyed on coming out
+/// of the guest for it alone: after any other exit KVM has yet to finish the instruction.
 fn run(vcpu: &mut VcpuFd, index: usize, buses: &Buses, stop: &AtomicBool) -> Option<Guest> {
-    while !stop.load(Ordering::Acquire) {
+    loop {
         match vcpu.run() {
             Ok(exit) => {
                 if let Some(end) = answer(exit, buses) {
                     return Some(end.explain(vcpu, index));
                 }
             }
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                if stop.load(Ordering::Acquire) {
+                    return None;
+                }
+            }
             // Arm's processors do not say what an instruction meant that moves two registers, or a vector.
             Err(error) if error.errno() == libc::ENOSYS => {
                 let what = "the guest reached for a device by an instruction that KVM cannot take apart";
@@ -124,7 +148,6 @@ fn run(vcpu: &mut VcpuFd, index: usize, buses: &Buses, stop: &AtomicBool) -> Opt
             Err(error) => return Some(Guest::Failed(format!("vCPU {index} cannot run: {error}"))),
         }
     }
-    None
 }
 
 /// Why a vCPU does not go on.

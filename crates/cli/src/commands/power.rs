@@ -13,6 +13,7 @@ use crate::output::{Cell, Format, next, note};
 const EXAMPLES: &str = "\
 Examples:
   cumulet stop web
+  cumulet stop --hibernate batch
   cumulet start web batch
   cumulet reboot i-0123456789abcdef0";
 
@@ -25,6 +26,16 @@ pub(crate) struct Arguments {
     instances: Vec<String>,
 }
 
+/// Which instances to stop, and how.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StopArguments {
+    /// Keep what is in their memory for the next start (instances launched with --hibernation)
+    #[arg(long)]
+    hibernate: bool,
+    #[command(flatten)]
+    which: Arguments,
+}
+
 /// Starts them, all or none: disks and private addresses are as they were, the public addresses are new.
 pub(crate) async fn start(arguments: &Arguments, client: &Client, output: Format) -> Result<(), Failure> {
     let instance_id = ids(&arguments.instances, client).await?;
@@ -34,10 +45,13 @@ pub(crate) async fn start(arguments: &Arguments, client: &Client, output: Format
 }
 
 /// Stops them, all or none: by the power button, and by force where that does not help.
-pub(crate) async fn stop(arguments: &Arguments, client: &Client, output: Format) -> Result<(), Failure> {
-    let instance_id = ids(&arguments.instances, client).await?;
-    list(&client.call(&StopInstancesRequest { instance_id, force: None }).await?.instances_set, output)?;
-    next(&format!("cumulet start {}", arguments.instances.join(" ")));
+pub(crate) async fn stop(arguments: &StopArguments, client: &Client, output: Format) -> Result<(), Failure> {
+    let StopArguments { hibernate, which: Arguments { instances } } = arguments;
+    let instance_id = ids(instances, client).await?;
+    let hibernate = hibernate.then_some(true);
+    let request = StopInstancesRequest { instance_id, force: None, hibernate };
+    list(&client.call(&request).await?.instances_set, output)?;
+    next(&format!("cumulet start {}", instances.join(" ")));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ec2::Blob;
 use ec2::shapes::common::{Tag, TagSpecification};
-use ec2::shapes::instances::{Instance, RunInstancesRequest};
+use ec2::shapes::instances::{Instance, RequestedHibernationOptions, RunInstancesRequest};
 
 use super::instances::row;
 use crate::client::Client;
@@ -58,6 +58,9 @@ pub(crate) struct Arguments {
     /// A security group, by id or name, instead of --allow; may be given again
     #[arg(long, value_name = "GROUP", conflicts_with = "allow")]
     group: Vec<String>,
+    /// Launch one that can be hibernated: see cumulet stop
+    #[arg(long)]
+    hibernation: bool,
     /// Wait until it runs, at most this long
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "300")]
     wait: Option<u64>,
@@ -87,7 +90,7 @@ impl Remedy for UserDataError {
 
 /// Launches it.
 pub(crate) async fn run(arguments: Arguments, client: &Client, output: Format) -> Result<(), Failure> {
-    let Arguments { image, name, kind, key, user_data, allow, group, wait } = arguments;
+    let Arguments { image, name, kind, key, user_data, allow, group, hibernation, wait } = arguments;
     let user_data = user_data.map(read_user_data).transpose()?;
     let image = client.image(&image).await?;
     let key_name = match key {
@@ -109,6 +112,7 @@ pub(crate) async fn run(arguments: Arguments, client: &Client, output: Format) -
         security_group,
         tag_specification: name.iter().map(|name| named(name)).collect(),
         user_data: user_data.map(Blob),
+        hibernation_options: hibernation.then_some(RequestedHibernationOptions { configured: Some(true) }),
         ..Default::default()
     };
     let launched = client.call(&request).await?.instances_set;

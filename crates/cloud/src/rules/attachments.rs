@@ -14,6 +14,7 @@ use crate::world::World;
 /// The instance, where something can be attached to it: to a running one at once, to a stopped one for its next start.
 pub(super) fn receiver(tx: &Tx<'_>, id: InstanceId) -> Result<Arc<Instance>, Refusal> {
     let instance = tx.require::<Instance>(id, Kind::Instance, "instance ID")?;
+    check_not_saved(tx.world(), id)?;
     match tx.world().instance_state(&instance) {
         InstanceState::Running | InstanceState::Stopped => Ok(instance),
         state => {
@@ -22,6 +23,15 @@ pub(super) fn receiver(tx: &Tx<'_>, id: InstanceId) -> Result<Arc<Instance>, Ref
             Err(Refusal::new(Reason::IncorrectState, text))
         }
     }
+}
+
+/// The refusal where the instance is hibernated: its guest goes on with the devices, and of the size, that it knows.
+pub(super) fn check_not_saved(world: &World, id: InstanceId) -> Result<(), Refusal> {
+    if !world.is_saved(id) {
+        return Ok(());
+    }
+    let text = format!("Instance '{id}' is hibernated: start it, and stop it without hibernation, first");
+    Err(Refusal::new(Reason::IncorrectState, text))
 }
 
 /// The refusal where the instance has no place left. What is leaving still has its own.

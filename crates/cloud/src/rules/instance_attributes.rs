@@ -11,6 +11,7 @@ use spec::ids::*;
 use crate::catalog;
 use crate::model::*;
 use crate::refusal::{Kind, Reason, Refusal};
+use crate::rules::attachments::check_not_saved;
 use crate::rules::launch::{check_architecture, check_groups};
 use crate::state::InstanceState;
 use crate::tx::Tx;
@@ -131,6 +132,7 @@ fn require_stopped(tx: &Tx<'_>, instance: &Instance) -> Result<(), Refusal> {
 
 fn change_type(tx: &mut Tx<'_>, instance: &Instance, name: &str) -> Result<(), Refusal> {
     require_stopped(tx, instance)?;
+    check_not_saved(tx.world(), instance.id)?;
     let bad = |text: String| Err(Refusal::new(Reason::InvalidAttributeValue, text));
     let Some(kind) = catalog::find(name) else {
         let shown: String = name.chars().take(64).collect();

@@ -69,18 +69,38 @@ fn check_root(tx: &Tx<'_>, instance: &Instance) -> Result<(), Refusal> {
     Err(Refusal::new(Reason::InvalidValue, text))
 }
 
-/// Stops running instances; `force` does not ask their guests.
-pub fn stop(tx: &mut Tx<'_>, ids: &[InstanceId], force: bool) -> Result<Vec<StateChange>, Refusal> {
+/// How instances are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Their guests are asked.
+    Asked,
+    /// Their guests are not asked.
+    Forced,
+    /// They go on at the next start where they are now.
+    Hibernated,
+}
+
+/// Stops running instances.
+pub fn stop(tx: &mut Tx<'_>, ids: &[InstanceId], stop: Stop) -> Result<Vec<StateChange>, Refusal> {
+    let (force, hibernate) = (stop == Stop::Forced, stop == Stop::Hibernated);
     change_each(tx, ids, |tx, instance, state| match state {
+        InstanceState::Pending | InstanceState::Running if hibernate && !instance.hibernation => {
+            let text = format!(
+                "The instance '{}' was not launched with HibernationOptions and cannot be hibernated",
+                instance.id
+            );
+            Err(Refusal::new(Reason::UnsupportedHibernation, text))
+        }
+        InstanceState::Pending if hibernate => Err(wrong_state(instance, "hibernated")),
         InstanceState::Pending | InstanceState::Running if instance.stop_protection => {
             Err(protected(instance, "stopped", "disableApiStop"))
         }
         InstanceState::Pending | InstanceState::Running => {
-            aim(tx, instance, Aim::Down { force });
+            aim(tx, instance, Aim::Down { force, hibernate });
             Ok(())
         }
         InstanceState::Stopping if force => {
-            aim(tx, instance, Aim::Down { force });
+            aim(tx, instance, Aim::Down { force, hibernate });
             Ok(())
         }
         InstanceState::Stopping | InstanceState::Stopped => Ok(()),

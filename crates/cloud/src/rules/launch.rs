@@ -73,6 +73,8 @@ pub struct Launch {
     pub termination_protection: bool,
     /// Stopping by the API is refused.
     pub stop_protection: bool,
+    /// The instances can be hibernated.
+    pub hibernation: bool,
     /// How the metadata service behaves.
     pub metadata: MetadataOptions,
 }
@@ -296,6 +298,7 @@ fn write_instance(
         shutdown_behavior: launch.shutdown_behavior,
         termination_protection: launch.termination_protection,
         stop_protection: launch.stop_protection,
+        hibernation: launch.hibernation,
         metadata: launch.metadata,
         user,
         client_token,

@@ -13,7 +13,7 @@ use spec::machine::Mac;
 use crate::catalog;
 use crate::model::*;
 use crate::refusal::{Kind, Reason, Refusal};
-use crate::rules::attachments::{check_places, how, receiver};
+use crate::rules::attachments::{check_not_saved, check_places, how, receiver};
 use crate::rules::client_tokens::{earlier, mark};
 use crate::rules::launch::{check_groups, group_by_name};
 use crate::rules::tags::check_tags;
@@ -170,6 +170,7 @@ pub fn detach(tx: &mut Tx<'_>, attachment: InterfaceAttachmentId, force: bool) -
         let text = "The network interface at device index 0 cannot be detached.";
         return Err(Refusal::new(Reason::OperationNotPermitted, text));
     }
+    check_not_saved(tx.world(), at.instance)?;
     let changed = InterfaceAttachment { detach: Some(how(force, at.detach)), ..at.clone() };
     tx.put_if_changed(interface.id, Interface { attachment: Some(changed), ..(**interface).clone() });
     Ok(())

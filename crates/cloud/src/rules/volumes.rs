@@ -10,7 +10,7 @@ use spec::ids::{InstanceId, VolumeId};
 use crate::capacity;
 use crate::model::*;
 use crate::refusal::{Kind, Reason, Refusal};
-use crate::rules::attachments::{check_places, how, receiver};
+use crate::rules::attachments::{check_not_saved, check_places, how, receiver};
 use crate::rules::block_devices::is_device_name;
 use crate::rules::client_tokens::{earlier, mark};
 use crate::rules::performance::{self, Performance};
@@ -143,6 +143,7 @@ pub fn detach(
         let text = format!("The volume '{id}' is not attached as device '{shown}'");
         return Err(Refusal::new(Reason::NotAttached, text));
     }
+    check_not_saved(tx.world(), at.instance)?;
     let is_root = tx
         .get::<Instance>(at.instance)
         .is_some_and(|instance| tx.world().root_device(&instance) == at.device);

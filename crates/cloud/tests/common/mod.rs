@@ -7,7 +7,7 @@ use cloud::plan::Look;
 use cloud::settle::Troubles;
 use cloud::{Refusal, Settings, Timestamp, Tx, World, plan, settle};
 use spec::Fingerprint;
-use spec::control::{DeviceState, DiskStatus, EndReason, Ending, NicStatus, Status};
+use spec::control::{DeviceState, DiskStatus, EndReason, Ending, NicStatus, Save, Status};
 use spec::ids::*;
 use spec::machine::{Device, DeviceId};
 use spec::observed::{MachineState, Observed, Scope};
@@ -161,6 +161,7 @@ impl Cloud {
                     self.put_device(&mut status, &device, (index > 0).then_some(0));
                 }
                 let state = MachineState::Running { run: Some(machine.run), status: Some(status) };
+                assert_eq!(self.host.memories.remove(&machine.instance), machine.resumes, "{step:?}");
                 self.host.machines.insert(machine.instance, state);
             }
             Step::PowerOff(id) if self.guests_obey => self.end(*id, EndReason::PoweredOff),
@@ -186,8 +187,16 @@ impl Cloud {
             Step::GrowDisk(id, volume, bytes) => {
                 self.status(*id).disks.get_mut(volume).unwrap().bytes = *bytes;
             }
+            Step::RemoveMemory(id) => drop(host.memories.remove(id)),
+            Step::SaveMachine(id) if self.guests_obey => self.end(*id, EndReason::Saved),
+            Step::SaveMachine(id) => self.status(*id).save = Some(Save::Failed("Disk full in a test".into())),
             Step::KillMachine(id) => self.kill(*id),
             Step::RemoveMachine(id) => {
+                if let Some(MachineState::Ended(Ending { reason: EndReason::Saved, .. })) =
+                    host.machines.get(id)
+                {
+                    host.memories.insert(*id);
+                }
                 host.machines.remove(id);
             }
         }

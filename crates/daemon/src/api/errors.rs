@@ -51,6 +51,7 @@ fn code(reason: Reason) -> (u16, String) {
         Reason::InvalidCombination => (400, "InvalidParameterCombination"),
         Reason::InvalidBlockDeviceMapping => (400, "InvalidBlockDeviceMapping"),
         Reason::Unsupported => (400, "UnsupportedOperation"),
+        Reason::UnsupportedHibernation => (400, "UnsupportedHibernationConfiguration"),
         Reason::NoDefaultVpc => (400, "VPCIdNotSpecified"),
     };
     (status, code.to_owned())

@@ -149,7 +149,7 @@ fn show(kind: &InstanceType) -> wire::InstanceTypeInfo {
         },
         network_info: show_network(kind),
         placement_group_info: wire::PlacementGroupInfo { supported_strategies: Vec::new() },
-        hibernation_supported: false,
+        hibernation_supported: true,
         burstable_performance_supported: kind.burstable(),
         dedicated_hosts_supported: false,
         auto_recovery_supported: true,

@@ -3,7 +3,7 @@
 use cloud::World;
 use cloud::catalog;
 use cloud::model::{Aim, Instance, Interface, MetadataOptions, Over, Volume, WhyOver};
-use cloud::rules::instances::{self, StateChange};
+use cloud::rules::instances::{self, StateChange, Stop};
 use cloud::state::InstanceState;
 use ec2::shapes::common::{Done, StateReason};
 use ec2::shapes::instances as wire;
@@ -309,7 +309,7 @@ fn show(world: &World, row: &Instance) -> wire::Instance {
         capacity_reservation_specification: Some(wire::CapacityReservationSpecification {
             capacity_reservation_preference: "open".into(),
         }),
-        hibernation_options: Some(wire::HibernationOptions { configured: false }),
+        hibernation_options: Some(wire::HibernationOptions { configured: row.hibernation }),
         metadata_options: Some(metadata_options(row.metadata)),
         enclave_options: Some(wire::EnclaveOptions { enabled: false }),
         // The monitor loads the kernel itself: neither BIOS nor UEFI.
@@ -359,9 +359,14 @@ fn why(world: &World, row: &Instance, state: InstanceState) -> (String, Option<S
         (InstanceState::Running, _) => (String::new(), None),
         (InstanceState::Pending, _) => (String::new(), reason("pending", "pending".into())),
         (_, None) => {
-            let code = "Client.UserInitiatedShutdown";
             let moment = time(row.goal.since).to_string().replace('T', " ").replace(".000Z", " GMT");
-            (format!("User initiated ({moment})"), reason(code, format!("{code}: User initiated shutdown")))
+            let (code, what, initiated) = match row.goal.aim {
+                Aim::Down { hibernate: true, .. } => {
+                    ("Client.UserInitiatedHibernate", "hibernate", "User initiated hibernate")
+                }
+                _ => ("Client.UserInitiatedShutdown", "shutdown", "User initiated"),
+            };
+            (format!("{initiated} ({moment})"), reason(code, format!("{code}: User initiated {what}")))
         }
         (_, Some(Over { why: WhyOver::PoweredOff, .. })) => {
             let code = "Client.InstanceInitiatedShutdown";
@@ -382,7 +387,8 @@ fn given_up(ending: Option<EndReason>) -> &'static str {
         Some(EndReason::PoweredOff) => "the guest powered itself off again and again",
         Some(EndReason::Crashed) => "the guest crashed its processor again and again",
         Some(EndReason::Unbuildable) => "no machine can be made of its image and type",
-        Some(EndReason::Failed) => "its monitor failed again and again",
+        Some(EndReason::Unrestorable) => "it could not go on from where it was hibernated",
+        Some(EndReason::Failed | EndReason::Saved) => "its monitor failed again and again",
         None => "its machine could not be set up, or was killed again and again",
     }
 }
@@ -480,10 +486,19 @@ impl Handler<wire::StartInstancesRequest> for Api {
 
 impl Handler<wire::StopInstancesRequest> for Api {
     async fn handle(&self, request: wire::StopInstancesRequest) -> Result<wire::InstanceStateChanges, Error> {
-        let wire::StopInstancesRequest { instance_id, force } = request;
+        let wire::StopInstancesRequest { instance_id, force, hibernate } = request;
         let ids = ids(&instance_id)?;
-        let force = force.unwrap_or(false);
-        let (changes, _) = self.change(move |tx| instances::stop(tx, &ids, force)).await?;
+        let stop = match (force.unwrap_or(false), hibernate.unwrap_or(false)) {
+            (false, false) => Stop::Asked,
+            (true, false) => Stop::Forced,
+            (false, true) => Stop::Hibernated,
+            (true, true) => {
+                let text =
+                    "Force and Hibernate cannot both be given: what is hibernated is not stopped by force";
+                return Err(Error::invalid_parameter_combination(text));
+            }
+        };
+        let (changes, _) = self.change(move |tx| instances::stop(tx, &ids, stop)).await?;
         Ok(show_changes(&changes))
     }
 }

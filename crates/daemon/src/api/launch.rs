@@ -35,6 +35,7 @@ fn read(world: &World, request: wire::RunInstancesRequest) -> Result<Launch, Err
         client_token,
         disable_api_stop,
         disable_api_termination,
+        hibernation_options,
         image_id,
         instance_initiated_shutdown_behavior,
         instance_type,
@@ -91,6 +92,7 @@ fn read(world: &World, request: wire::RunInstancesRequest) -> Result<Launch, Err
         },
         termination_protection: disable_api_termination.unwrap_or(false),
         stop_protection: disable_api_stop.unwrap_or(false),
+        hibernation: hibernation_options.and_then(|options| options.configured).unwrap_or(false),
         metadata: read_metadata_options(metadata_options.unwrap_or_default())?,
     })
 }

@@ -191,7 +191,7 @@ fn narrow(scope: &Scope) -> Option<&BTreeSet<Resource>> {
 /// stood upon.
 pub(super) fn has_status(resource: Resource) -> bool {
     match resource {
-        Resource::Machine(_) | Resource::Volume(_) | Resource::Interface(..) => true,
+        Resource::Machine(_) | Resource::Memory(_) | Resource::Volume(_) | Resource::Interface(..) => true,
         Resource::Network(_) | Resource::Group(..) | Resource::Image(_) => false,
     }
 }
@@ -204,7 +204,7 @@ fn key_of(resource: Resource) -> Key {
         Resource::Interface(_, id) => Key::Interface(id),
         Resource::Volume(id) => Key::Volume(id),
         Resource::Image(id) => Key::Image(id),
-        Resource::Machine(id) => Key::Instance(id),
+        Resource::Memory(id) | Resource::Machine(id) => Key::Instance(id),
     }
 }
 

@@ -52,6 +52,7 @@ fn bring_up(cloud: &mut Cloud, id: InstanceId) {
             panicked: false,
             devices: None,
             disk_failures: BTreeMap::new(),
+            saved: false,
             trouble: None,
             gone: None,
         });
@@ -148,7 +149,7 @@ fn a_guest_is_known_while_its_machine_is_needed_or_up() {
     };
     assert!(known(&cloud.world), "before it is up");
     bring_up(&mut cloud, id);
-    cloud.command(|tx| instances::stop(tx, &[id], false));
+    cloud.command(|tx| instances::stop(tx, &[id], instances::Stop::Asked));
     assert!(known(&cloud.world), "while it stops");
     cloud.world.remove(Key::InstanceStatus(id));
     assert!(!known(&cloud.world), "when it is stopped");
@@ -209,7 +210,7 @@ fn further_interfaces_lead_to_the_same_instance() {
 fn names_are_those_of_the_vpc_and_public_ones_those_of_the_cloud() {
     let mut cloud = Cloud::new();
     let (up, stopped) = (cloud.launch_usual(), cloud.launch_usual());
-    cloud.command(|tx| instances::stop(tx, &[stopped], true));
+    cloud.command(|tx| instances::stop(tx, &[stopped], instances::Stop::Forced));
     let (up, stopped) = (cloud.interface(up), cloud.interface(stopped));
     let public = up.auto_public.unwrap();
     let views = default_vpc(&cloud.world).views;

@@ -159,6 +159,11 @@ impl ConfigSpace {
         }
     }
 
+    /// All of it, to be saved.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Changes bytes that the guest cannot.
     pub fn put(&mut self, offset: usize, data: &[u8]) {
         self.bytes[offset..offset + data.len()].copy_from_slice(data);

@@ -19,6 +19,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::config_space::{ConfigSpace, Identity};
 use crate::interrupts::Message;
 
@@ -102,7 +104,30 @@ pub(super) struct Slot {
     requester: u16,
 }
 
+/// What there is to save of a port's registers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedSlot {
+    config: Vec<u8>,
+    events: u16,
+    told: bool,
+}
+
 impl Slot {
+    /// What there is to save.
+    pub(super) fn save(&self) -> SavedSlot {
+        let events = self.get(express::SLOT_STATUS) & event::ALL;
+        SavedSlot { config: self.config.bytes().to_vec(), events, told: self.told }
+    }
+
+    /// As it was when it was saved, whether or not there is a card.
+    pub(super) fn restore(&mut self, saved: &SavedSlot) {
+        // Only what the guest could have written itself.
+        self.config.write(0, &saved.config);
+        let status = self.get(express::SLOT_STATUS) & !event::ALL;
+        self.put(express::SLOT_STATUS, status | saved.events & event::ALL);
+        self.told = saved.told;
+    }
+
     /// Of the port with this requester id and slot number (unique in the machine), to this bus, through
     /// this window. A card that is there from the beginning was found by the guest's firmware, so to speak.
     pub(super) fn new(requester: u16, number: u8, bus: u8, window: &Range<u32>, occupied: bool) -> Self {

@@ -18,7 +18,7 @@ mod root;
 pub mod slots;
 
 pub use config_space::{COMMAND, ConfigSpace, Identity, command};
-pub use hotplug::Lamp;
-pub use msix::Msix;
+pub use hotplug::{Lamp, SavedSlot};
+pub use msix::{Msix, MsixEntry};
 pub use port::{Occupied, Port};
 pub use root::{BUS_BYTES, ConfigPorts, Ecam, Function, HostBridge, NoRoom, Root, SlotTaken, Window};

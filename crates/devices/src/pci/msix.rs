@@ -8,9 +8,12 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
+use serde::{Deserialize, Serialize};
+
 use super::config_space::ConfigSpace;
 use crate::interrupts::{Message, Messages};
 use crate::lock;
+use crate::saved::Unfit;
 
 /// Capability id.
 const ID: u8 = 0x11;
@@ -23,8 +26,9 @@ const ENABLE: u16 = 1 << 15;
 /// Bit of vector control.
 const VECTOR_MASK: u32 = 1 << 0;
 
-#[derive(Clone, Copy, Default)]
-struct Entry {
+/// One vector: its message, its mask, and whether it fired under it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct MsixEntry {
     address: u64,
     data: u32,
     control: u32,
@@ -32,7 +36,7 @@ struct Entry {
 }
 
 struct State {
-    entries: Vec<Entry>,
+    entries: Vec<MsixEntry>,
     control: u16,
 }
 
@@ -46,9 +50,27 @@ pub struct Msix {
 impl Msix {
     /// A table of `vectors` entries (1 to 2048), all masked, for the function with this requester id.
     pub fn new(vectors: u16, messages: Arc<dyn Messages>, requester: u16) -> Self {
-        let entry = Entry { control: VECTOR_MASK, ..Entry::default() };
+        let entry = MsixEntry { control: VECTOR_MASK, ..MsixEntry::default() };
         let state = State { entries: vec![entry; usize::from(vectors)], control: 0 };
         Self { state: Mutex::new(state), messages, requester: AtomicU16::new(requester) }
+    }
+
+    /// The table, with what is pending.
+    pub(crate) fn save(&self) -> Vec<MsixEntry> {
+        lock(&self.state).entries.clone()
+    }
+
+    /// The table as it was saved. Nothing is sent: message control comes after this.
+    pub(crate) fn restore(&self, saved: &[MsixEntry]) -> Result<(), Unfit> {
+        let mut state = lock(&self.state);
+        if saved.len() != state.entries.len() {
+            return Err(Unfit("the device has another number of interrupts"));
+        }
+        for (entry, saved) in state.entries.iter_mut().zip(saved) {
+            entry.set_bytes(&saved.bytes());
+            entry.pending = saved.pending;
+        }
+        Ok(())
     }
 
     /// Messages come from this requester from now on.
@@ -136,7 +158,7 @@ impl Msix {
     }
 }
 
-impl Entry {
+impl MsixEntry {
     fn bytes(&self) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
         bytes[..8].copy_from_slice(&self.address.to_le_bytes());
@@ -169,7 +191,7 @@ mod tests {
     }
 
     fn program(msix: &Msix, vector: usize, data: u32, control: u32) {
-        let entry = Entry { address: 0xfee0_0000, data, control, pending: false };
+        let entry = MsixEntry { address: 0xfee0_0000, data, control, pending: false };
         msix.write_table(vector * ENTRY_BYTES, &entry.bytes());
     }
 

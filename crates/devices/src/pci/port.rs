@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use super::hotplug::{Lamp, Slot};
+use super::hotplug::{Lamp, SavedSlot, Slot};
 use super::root::{Function, Root};
 use crate::interrupts::Messages;
 use crate::lock;
@@ -92,6 +92,20 @@ impl Port {
     /// What the guest says by the lamp.
     pub fn lamp(&self) -> Lamp {
         lock(&self.state).slot.lamp()
+    }
+
+    /// What there is to save of its registers; the card's are its own.
+    pub fn save(&self) -> SavedSlot {
+        lock(&self.state).slot.save()
+    }
+
+    /// As it was when it was saved, with the card that is in it now. Tells nobody: the vCPUs have not begun.
+    pub fn restore(&self, saved: &SavedSlot) {
+        let mut state = lock(&self.state);
+        state.slot.restore(saved);
+        if let Some(card) = &state.card {
+            card.set_bus(state.slot.bus());
+        }
     }
 
     fn tell(&self, state: &mut State) {

@@ -153,6 +153,16 @@ impl ConfigPorts {
         Self { ecam, address: AtomicU32::new(0) }
     }
 
+    /// The address port, to be saved.
+    pub fn address(&self) -> u32 {
+        self.address.load(Ordering::Relaxed)
+    }
+
+    /// The address port as it was when it was saved.
+    pub fn set_address(&self, address: u32) {
+        self.address.store(address, Ordering::Relaxed);
+    }
+
     /// What an access to the data port means in the ECAM: bus, device and function move up four bits.
     fn target(&self, offset: u64, len: usize) -> Option<u64> {
         let address = self.address.load(Ordering::Relaxed);

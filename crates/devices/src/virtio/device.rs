@@ -13,16 +13,18 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use serde::{Deserialize, Serialize};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::pci::Notifier;
-use super::queue::{Broken, Ring};
+use super::queue::{Broken, Position, Ring};
+use crate::lock;
 use crate::memory::Memory;
 
 /// Which kind of device, and what PCI calls it.
@@ -46,7 +48,8 @@ pub trait Device: Send + 'static {
     fn queue_sizes(&self) -> Vec<u16>;
     /// Its configuration, as the driver reads it.
     fn config(&self) -> Vec<u8>;
-    /// Works until told to stop, or the driver breaks a rule.
+    /// Works until told to stop, or the driver breaks a rule. Who stops leaves nothing under way: what was taken off a
+    /// ring is answered or put back, because somebody may go on there (see [`Worker::left`]).
     fn run(&mut self, active: &mut Active, stop: &Stop) -> Result<(), Broken>;
 }
 
@@ -58,6 +61,17 @@ pub struct Active {
     pub features: u64,
     /// The rings; `None` where the driver left a queue out.
     pub rings: Vec<Option<Ring>>,
+    /// What the device has to know again should it stop and go on, besides its rings' positions; 0 at the driver's start.
+    pub kept: u64,
+}
+
+/// How a device left its rings when it stopped.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Left {
+    /// Of each ring that there is.
+    pub positions: Vec<Option<Position>>,
+    /// See [`Active::kept`].
+    pub kept: u64,
 }
 
 impl Active {
@@ -140,6 +154,7 @@ pub struct Worker {
     work: Option<Sender<Active>>,
     stop: Arc<Stop>,
     idle: Arc<AtomicBool>,
+    left: Arc<Mutex<Option<Left>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -149,12 +164,15 @@ impl Worker {
         let (work, orders) = channel::<Active>();
         let stop = Arc::new(Stop::new()?);
         let idle = Arc::new(AtomicBool::new(true));
+        let left = Arc::new(Mutex::new(None));
         let name = device.kind().name.to_owned();
         let thread = std::thread::Builder::new().name(name).spawn({
-            let (stop, idle) = (stop.clone(), idle.clone());
+            let (stop, idle, left) = (stop.clone(), idle.clone(), left.clone());
             move || {
                 while let Ok(mut active) = orders.recv() {
                     let end = device.run(&mut active, &stop);
+                    let positions = active.rings.iter().map(|ring| ring.as_ref().map(Ring::position));
+                    *lock(&left) = Some(Left { positions: positions.collect(), kept: active.kept });
                     drop(active);
                     if end.is_err() {
                         notifier.needs_reset();
@@ -163,7 +181,7 @@ impl Worker {
                 }
             }
         })?;
-        Ok(Self { work: Some(work), stop, idle, thread: Some(thread) })
+        Ok(Self { work: Some(work), stop, idle, left, thread: Some(thread) })
     }
 
     /// Sets the device to work. It must be idle.
@@ -173,6 +191,11 @@ impl Worker {
             // The thread ends only after `work` is dropped.
             let _ = work.send(active);
         }
+    }
+
+    /// How the device left its rings when it last stopped; nothing before it ever worked.
+    pub fn left(&self) -> Option<Left> {
+        lock(&self.left).clone()
     }
 
     /// Tells the device to stop.
@@ -250,12 +273,12 @@ mod tests {
         let worker = Worker::new(Box::new(Waiter { broken: false }), Arc::new(Notifier::silent(0))).unwrap();
         assert!(worker.is_idle());
         for _ in 0..50 {
-            worker.start(Active { memory: memory(), features: 0, rings: Vec::new() });
+            worker.start(Active { memory: memory(), features: 0, rings: Vec::new(), kept: 0 });
             assert!(!worker.is_idle());
             worker.stop();
             until_idle(&worker);
         }
-        worker.start(Active { memory: memory(), features: 0, rings: Vec::new() });
+        worker.start(Active { memory: memory(), features: 0, rings: Vec::new(), kept: 0 });
         drop(worker); // ends though at work
     }
 
@@ -263,7 +286,7 @@ mod tests {
     fn a_broken_driver_is_told() {
         let notifier = Arc::new(Notifier::silent(0));
         let worker = Worker::new(Box::new(Waiter { broken: true }), notifier.clone()).unwrap();
-        worker.start(Active { memory: memory(), features: 0, rings: Vec::new() });
+        worker.start(Active { memory: memory(), features: 0, rings: Vec::new(), kept: 0 });
         until_idle(&worker);
         assert!(notifier.is_broken());
     }

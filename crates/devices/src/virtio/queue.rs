@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
@@ -24,6 +25,15 @@ const NO_INTERRUPT: u16 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Broken(pub &'static str);
+
+/// How far a device has come with a ring, as the specification counts: both indices only grow, and wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The next request to be taken, in the available ring.
+    pub next: u16,
+    /// Where the next one given back goes, in the used ring.
+    pub used: u16,
+}
 
 /// A ring that the driver has set up.
 pub struct Ring {
@@ -54,6 +64,19 @@ impl Ring {
         Self { queue, index, used: 0, visible: 0, bell, notifier }
     }
 
+    /// The same ring, gone on with where somebody left it.
+    pub fn at(mut self, position: Position) -> Self {
+        self.queue.set_next_avail(position.next);
+        (self.used, self.visible) = (position.used, position.used);
+        self
+    }
+
+    /// How far the device has come, as the driver can see it. It holds for who goes on here later once nothing is under
+    /// way: all that was taken is given back and published, or put back.
+    pub fn position(&self) -> Position {
+        Position { next: self.queue.next_avail(), used: self.visible }
+    }
+
     /// The next request that the driver made available.
     pub fn next<'m>(&mut self, memory: &'m Memory) -> Result<Option<Chain<'m>>, Broken> {
         let size = self.queue.size();
@@ -79,7 +102,7 @@ impl Ring {
         if whole { Ok(Some(chain)) } else { Err(Broken("a chain leads nowhere")) }
     }
 
-    /// Puts the request that was taken last back: the next call gives it again.
+    /// Puts the request that was taken last back: the next call gives it again. So for several, the last one first.
     pub fn put_back(&mut self) {
         self.queue.go_to_previous_position();
     }

@@ -17,6 +17,7 @@ pub struct RunInstancesRequest {
     pub client_token: Option<String>,
     pub disable_api_stop: Option<bool>,
     pub disable_api_termination: Option<bool>,
+    pub hibernation_options: Option<RequestedHibernationOptions>,
     pub image_id: Option<String>,
     pub instance_initiated_shutdown_behavior: Option<ShutdownBehavior>,
     pub instance_type: Option<String>,
@@ -56,7 +57,6 @@ pub(crate) const RUN_INSTANCES: &[Unobeyed] = &[
     refused("ElasticInferenceAccelerator"),
     only("EnablePrimaryIpv6", "false"),
     only("EnclaveOptions.Enabled", "false"),
-    only("HibernationOptions.Configured", "false"),
     refused("IamInstanceProfile"),
     only("InstanceMarketOptions.MarketType", "on-demand"),
     refused("InstanceMarketOptions.SpotOptions"),
@@ -158,6 +158,13 @@ pub struct InstanceNetworkInterfaceSpecification {
 #[serde(rename_all = "camelCase")]
 pub struct RequestedPlacement {
     pub availability_zone: Option<String>,
+}
+
+/// Whether an instance is to be one that can hibernate.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestedHibernationOptions {
+    pub configured: Option<bool>,
 }
 
 /// What happens to an instance whose guest powers itself off.
@@ -461,9 +468,11 @@ pub struct StopInstancesRequest {
     pub instance_id: NonEmpty<String>,
     /// Do not wait for the guest to shut down.
     pub force: Option<bool>,
+    /// Keep what is in the guest's memory for the next start.
+    pub hibernate: Option<bool>,
 }
 
-pub(crate) const STOP_INSTANCES: &[Unobeyed] = &[only("Hibernate", "false"), only("SkipOsShutdown", "false")];
+pub(crate) const STOP_INSTANCES: &[Unobeyed] = &[only("SkipOsShutdown", "false")];
 
 /// [RebootInstances](https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RebootInstances.html).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

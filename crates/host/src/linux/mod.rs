@@ -147,6 +147,7 @@ impl Host for Linux {
             Step::CreateVolume(volume) => self.storage.create_volume(volume),
             Step::RemoveVolume(volume) => self.storage.remove_volume(*volume),
             Step::RemoveImage(image) => self.storage.remove_image(*image),
+            Step::RemoveMemory(instance) => self.storage.memories.remove(*instance),
             Step::StartMachine(machine) => {
                 self.machines.start(machine, &self.storage, &|nic| self.open_tap(nic))
             }
@@ -157,8 +158,9 @@ impl Host for Linux {
             Step::GrowDisk(instance, volume, bytes) => self.machines.grow_disk(*instance, *volume, *bytes),
             Step::PowerOff(instance) => self.machines.power_off(*instance),
             Step::Reboot(instance, count) => self.machines.reboot(*instance, *count),
+            Step::SaveMachine(instance) => self.machines.save(*instance, &self.storage.memories),
             Step::KillMachine(instance) => self.machines.kill(*instance),
-            Step::RemoveMachine(instance) => self.machines.remove(*instance),
+            Step::RemoveMachine(instance) => self.machines.remove(*instance, &self.storage.memories),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use spec::control::EndReason;
 use spec::ids::InstanceId;
+use spec::machine::Machine;
 use spec::observed::MachineState;
 use spec::steps::Resource;
 use volume::{Access, Volume};
@@ -48,10 +49,38 @@ fn a_machine_is_seen_up_rebooted_and_off_by_hints_alone() {
     assert_eq!((ending.run, ending.reason), (machine(1).run, EndReason::PoweredOff));
     assert_eq!(world.machines.power_off(INSTANCE).unwrap_err().kind, host::ErrorKind::NotFound);
 
-    world.machines.remove(INSTANCE).unwrap();
-    world.machines.remove(INSTANCE).unwrap();
+    world.machines.remove(INSTANCE, &world.storage.memories).unwrap();
+    world.machines.remove(INSTANCE, &world.storage.memories).unwrap();
     assert_eq!(world.state(), None);
     assert_eq!(world.remains(), [""; 0]);
+}
+
+#[test]
+fn a_saved_machine_goes_on_once() {
+    let Some(world) = World::new() else { return };
+    let memories = &world.storage.memories;
+    let saved = |world: &World| world.found().memories.contains(&INSTANCE);
+    let machine = |attempt| Machine { hibernates: true, ..machine(attempt) };
+    world.start(&machine(1)).unwrap();
+    // One that answers is asked; one that ends before it does is asked no more.
+    let _ = world.machines.save(INSTANCE, memories);
+    eventually(|| matches!(world.state(), Some(MachineState::Ended(_))).then_some(()));
+    assert!(!saved(&world), "not before its end was seen");
+    world.machines.remove(INSTANCE, memories).unwrap();
+    assert!(saved(&world));
+    world.start(&Machine { resumes: true, ..machine(2) }).unwrap();
+    assert!(!saved(&world) && world.answers_in(2));
+    let console = || String::from_utf8(world.machines.console_output(INSTANCE).unwrap()).unwrap();
+    eventually(|| console().ends_with("saved-state saved-memory").then_some(()));
+    // Killed while it saves, it saved nothing; and who begins anew has no use for what was saved before.
+    memories.make(INSTANCE).unwrap();
+    world.machines.kill(INSTANCE).unwrap();
+    world.machines.remove(INSTANCE, memories).unwrap();
+    assert!(!saved(&world));
+    memories.make(INSTANCE).unwrap();
+    memories.keep(INSTANCE).unwrap();
+    world.start(&machine(3)).unwrap();
+    assert!(!saved(&world));
 }
 
 #[test]
@@ -80,7 +109,7 @@ fn the_killed_are_lost_and_started_again_on_the_same_disk() {
     world.machines.kill(INSTANCE).unwrap();
     world.start(&machine(2)).unwrap();
     assert!(world.answers_in(2));
-    assert!(world.machines.remove(INSTANCE).is_err(), "it runs");
+    assert!(world.machines.remove(INSTANCE, &world.storage.memories).is_err(), "it runs");
     world.machines.kill(INSTANCE).unwrap();
     let volume =
         Volume::open(world.storage.open_volume(VOLUME, Access::Read).unwrap(), Access::Read).unwrap();
@@ -99,7 +128,7 @@ fn the_console_is_read_while_it_runs_and_afterwards() {
     eventually(|| (read() == expected).then_some(()));
     assert_eq!(world.say("hello"), "you said hello");
     world.machines.kill(INSTANCE).unwrap();
-    world.machines.remove(INSTANCE).unwrap();
+    world.machines.remove(INSTANCE, &world.storage.memories).unwrap();
     assert_eq!(read(), expected);
     let nobody = world.machines.attach_console(InstanceId::from_random(99)).unwrap_err();
     assert_eq!(nobody.kind, host::ErrorKind::NotFound);

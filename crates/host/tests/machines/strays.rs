@@ -18,7 +18,7 @@ fn folders_and_groups_that_are_left_over_are_seen_and_cleared() {
         assert_eq!(world.state(), lost(None));
     };
     unlaunched(&world);
-    world.machines.remove(INSTANCE).unwrap();
+    world.machines.remove(INSTANCE, &world.storage.memories).unwrap();
     assert_eq!(world.state(), None);
     unlaunched(&world);
     world.restart();

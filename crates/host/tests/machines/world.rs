@@ -71,6 +71,7 @@ impl World {
     /// Everything that is found.
     pub(crate) fn found(&self) -> Observed {
         let mut observed = Observed::default();
+        self.storage.observe(&Scope::Everything, &mut observed).unwrap();
         self.machines.observe(&Scope::Everything, &mut observed).unwrap();
         observed
     }
@@ -140,6 +141,8 @@ pub(crate) fn machine(attempt: u32) -> Machine {
         nics: Vec::new(),
         ports: 2,
         reboots: 0,
+        hibernates: false,
+        resumes: false,
     }
 }
 

@@ -11,6 +11,8 @@
 //! - `load_kernel`, `Entry`: which kernels it boots, and how they are entered;
 //! - `write_tables`: what a kernel finds all this by; `acpi`: its part in the ACPI tables;
 //! - `begin`: the first vCPU at a kernel's entry;
+//! - `save_vm`, `save_vcpu` and back, `OwnDevices`: what is known of a machine that stands still, as plain data
+//!   (`SavedVm`, `SavedVcpu`, `SavedSerial`, `SavedOwnDevices`); `was_away` tells a vCPU that it did;
 //! - `instruction_address`: where in its code a vCPU is, for a sentence about a crash, and `KVM_GET_PLACE`, by which it
 //!   asks; `OWN_CALLS`: system calls that only here stand for something (see `sandbox`).
 

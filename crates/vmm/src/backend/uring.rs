@@ -78,14 +78,6 @@ impl Uring {
             self.under_way[usize::from(tag)] = None;
         }
     }
-
-    fn wait_for_one(&self) {
-        // SAFETY: nothing is submitted and no argument is passed; it only waits.
-        let waited = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 1, GETEVENTS, None) };
-        if waited.is_err_and(|error| error.kind() != io::ErrorKind::Interrupted) {
-            std::thread::sleep(LOOK_AGAIN);
-        }
-    }
 }
 
 impl Engine for Uring {
@@ -147,12 +139,20 @@ impl Engine for Uring {
         Some((tag, u64::try_from(entry.result()).is_ok_and(|count| count == ended.len)))
     }
 
+    fn wait(&mut self) {
+        // SAFETY: nothing is submitted and no argument is passed; it only waits.
+        let waited = unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 1, GETEVENTS, None) };
+        if waited.is_err_and(|error| error.kind() != io::ErrorKind::Interrupted) {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     fn leave(&mut self) {
         // What cannot be handed over is not under way either.
         let _ = self.submit();
         while self.under_way.iter().any(Option::is_some) {
             if self.ended().is_none() {
-                self.wait_for_one();
+                self.wait();
             }
         }
         self.memory = None;
@@ -224,7 +224,7 @@ mod tests {
         while ended.len() < count {
             match uring.ended() {
                 Some(end) => ended.push(end),
-                None => uring.wait_for_one(),
+                None => uring.wait(),
             }
         }
         ended.sort_unstable();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -110,10 +110,14 @@ impl Running {
         let path = guest.path("control");
         let mut command = monitor();
         command.arg("--kernel").arg(guest.path("kernel")).args(["--memory", "32", "--control"]).arg(&path);
-        let child = command.args(options).spawn().unwrap();
+        Self::of(command.args(options).spawn().unwrap(), &path)
+    }
+
+    /// One that was started to listen there.
+    pub(crate) fn of(child: std::process::Child, path: &Path) -> Self {
         let begin = Instant::now();
         let control = loop {
-            match UnixStream::connect(&path) {
+            match UnixStream::connect(path) {
                 Ok(control) => break control,
                 Err(_) if begin.elapsed() < Duration::from_secs(20) => {
                     std::thread::sleep(Duration::from_millis(5))
@@ -129,7 +133,7 @@ impl Running {
         writeln!(self.control.get_mut(), "{{\"request\":{request}}}").unwrap();
     }
 
-    fn until(&mut self, wanted: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) fn until(&mut self, wanted: impl Fn(&Status) -> bool) -> Status {
         loop {
             let mut line = String::new();
             self.control.read_line(&mut line).unwrap();

@@ -46,6 +46,8 @@ impl Launcher {
             nics: Vec::new(),
             ports: 2,
             reboots: 0,
+            hibernates: false,
+            resumes: false,
         };
         let launch = Launch { machine, command_line: "console=ttyS0".to_owned() };
         Self { folder, launch, without: Vec::new(), largest_file: None }

@@ -8,4 +8,5 @@ mod escape;
 mod guests;
 mod hostile;
 mod launched;
+mod rest;
 mod support;

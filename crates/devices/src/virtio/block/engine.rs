@@ -31,6 +31,8 @@ pub trait Engine: Send {
     fn submit(&mut self) -> io::Result<()>;
     /// A read that has ended, and whether whole.
     fn ended(&mut self) -> Option<(u16, bool)>;
+    /// Waits until one has ended, or a moment.
+    fn wait(&mut self);
     /// Waits until none is under way.
     fn leave(&mut self);
 }

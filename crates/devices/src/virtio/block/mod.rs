@@ -144,7 +144,7 @@ impl Device for Block {
                 wait.wait()?;
             }
         }
-        Ok(())
+        session.finish(rings)
     }
 }
 

@@ -69,6 +69,17 @@ impl<'d, 'm> Session<'d, 'm> {
         Ok(more)
     }
 
+    /// Waits for what is under way and answers it.
+    pub(super) fn finish(&mut self, rings: &mut [Option<Ring>]) -> Result<(), Broken> {
+        while self.free_tags.len() < self.under_way.len() {
+            if let Some(engine) = &mut self.engine {
+                engine.wait();
+            }
+            self.give_back(rings)?;
+        }
+        Ok(())
+    }
+
     /// Does or begins what is asked in one ring; whether its turn ended before its requests.
     pub(super) fn serve(&mut self, queue: usize, ring: &mut Ring, stop: &Stop) -> Result<bool, Broken> {
         for _ in 0..TURN {

@@ -313,6 +313,7 @@ impl Engine for Later {
     fn ended(&mut self) -> Option<(u16, bool)> {
         lock(&self.ended).pop()
     }
+    fn wait(&mut self) {}
     fn leave(&mut self) {
         self.memory = None;
     }

@@ -42,6 +42,8 @@ pub(super) struct Session<'m> {
     control: Option<&'m mut Ring>,
     /// Pairs that the driver uses, the first ones.
     in_use: usize,
+    /// The same, where it is found again by who goes on.
+    kept: &'m mut u64,
 }
 
 impl<'m> Session<'m> {
@@ -49,7 +51,7 @@ impl<'m> Session<'m> {
         let (merge, largest) = (active.has(feature::MRG_RXBUF), net.largest(active));
         let several = active.has(feature::MQ);
         let with_control = active.has(feature::CTRL_VQ);
-        let Active { memory, rings, .. } = active;
+        let Active { memory, rings, kept, .. } = active;
         // Without MQ there is one pair, and the control queue comes right behind it (5.1.2).
         let count = if several { net.pairs } else { 1 };
         let queues = rings.len().min(2 * count);
@@ -61,7 +63,8 @@ impl<'m> Session<'m> {
             pairs.push(Pair { receive: receive.as_mut(), transmit: transmit.as_mut(), receiver });
         }
         let control = rest.first_mut().and_then(Option::as_mut).filter(|_| with_control);
-        Self { net, memory, pairs, control, in_use: 1 }
+        let in_use = usize::try_from(*kept).unwrap_or(1).clamp(1, count.max(1));
+        Self { net, memory, pairs, control, in_use, kept }
     }
 
     /// Works until told to stop.
@@ -113,6 +116,7 @@ impl<'m> Session<'m> {
             more |= control::serve(ring, self.memory, self.pairs.len(), &mut self.in_use)?;
             // The link's queues have other pairs now.
             more |= self.in_use != before;
+            *self.kept = self.in_use as u64;
             self.pairs.iter_mut().skip(self.in_use).for_each(Pair::leave);
         }
         for (index, pair) in self.pairs.iter_mut().enumerate().take(self.in_use) {

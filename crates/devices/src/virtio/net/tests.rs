@@ -205,7 +205,7 @@ fn packets_go_to_the_pairs_that_the_driver_uses() {
         }
     }
     let features = 1 << feature::MQ | 1 << feature::CTRL_VQ | 1 << feature::MRG_RXBUF;
-    let mut active = Active { memory: memory.clone(), features, rings: rings.into() };
+    let mut active = Active { memory: memory.clone(), features, rings: rings.into(), kept: 0 };
     let mut session = Session::new(&net, &mut active);
     let use_pairs = |pairs: u8, index| {
         memory.write_slice(&[4, 0, pairs, 0], GuestAddress(0xf_0000)).unwrap();

@@ -3,11 +3,13 @@
 //!
 //! Pure registers: [`Common::write`] says what follows ([`Then`]), and whoever owns the worker does it.
 
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, Permissions};
 
 use super::notifier::Notifier;
 use crate::memory::Memory;
+use crate::saved::Unfit;
 use crate::virtio::queue::Broken;
 
 /// Bits of the status byte.
@@ -49,7 +51,7 @@ pub(super) enum Then {
 }
 
 /// A queue as its driver describes it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Setup {
     greatest: u16,
     size: u16,
@@ -58,7 +60,8 @@ struct Setup {
     areas: [u64; 3],
 }
 
-/// The registers.
+/// The registers. Saved as they are; see [`Self::restore`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Common {
     offered: u64,
     agreed: u64,
@@ -85,6 +88,28 @@ impl Common {
 
     pub(super) fn agreed(&self) -> u64 {
         self.agreed
+    }
+
+    /// As it was when it was saved, if this device can go on there: it has the same queues, and offers all that the
+    /// driver agreed on.
+    pub(super) fn restore(&mut self, saved: &Self) -> Result<(), Unfit> {
+        let fits = |(own, other): (&Setup, &Setup)| {
+            own.greatest == other.greatest && other.size.is_power_of_two() && other.size <= own.greatest
+        };
+        if saved.queues.len() != self.queues.len() || !self.queues.iter().zip(&saved.queues).all(fits) {
+            return Err(Unfit("the device has other queues"));
+        }
+        if saved.is_running() && saved.agreed & !self.offered != 0 {
+            return Err(Unfit("the driver uses features that this device does not offer"));
+        }
+        *self = Self { offered: self.offered, ..saved.clone() };
+        Ok(())
+    }
+
+    /// Whether the driver has set it to work.
+    pub(super) fn is_running(&self) -> bool {
+        let ready = status::FEATURES_OK | status::DRIVER_OK;
+        self.status & ready == ready
     }
 
     /// As it was in the beginning.
@@ -169,8 +194,7 @@ impl Common {
         {
             self.status &= !status::FEATURES_OK;
         }
-        let ready = status::FEATURES_OK | status::DRIVER_OK;
-        if set & status::DRIVER_OK != 0 && self.status & ready == ready { Then::Start } else { Then::Nothing }
+        if set & status::DRIVER_OK != 0 && self.is_running() { Then::Start } else { Then::Nothing }
     }
 
     fn write_queue(&mut self, offset: usize, data: &[u8]) {

@@ -1,5 +1,7 @@
 //! A virtio device as a PCI function: where its registers are, and what writing them sets in motion.
 
+pub(super) mod rest;
+
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +14,7 @@ use crate::interrupts::{Doorbells, Messages};
 use crate::lock;
 use crate::memory::Memory;
 use crate::pci::{self, COMMAND, ConfigSpace, Identity, Root};
-use crate::virtio::device::{Active, Device, Worker};
+use crate::virtio::device::{Active, Device, Left, Worker};
 use crate::virtio::queue::{Broken, Ring};
 
 /// Bytes of memory that a function asks for.
@@ -73,6 +75,8 @@ struct State {
     retired: bool,
     /// What the device says of itself.
     device_config: Vec<u8>,
+    /// How the device left its rings when it last rested; of no use once its driver starts it anew.
+    left: Left,
 }
 
 /// A virtio device in a PCI slot.
@@ -121,7 +125,8 @@ impl Function {
         let window = add_capabilities(&mut config, queues, &device_config);
 
         let worker = Worker::new(device, notifier.clone())?;
-        let state = State { config, common, worker, resetting: false, retired: false, device_config };
+        let (resetting, retired, left) = (false, false, Left::default());
+        let state = State { config, common, worker, resetting, retired, device_config, left };
         Ok(Self {
             state: Mutex::new(state),
             base: AtomicU64::new(NOWHERE),
@@ -203,19 +208,22 @@ impl Function {
                 state.resetting = true;
                 self.finish_reset(&mut state);
             }
-            Then::Start => match self.activate(&state.common) {
+            Then::Start => match self.activate(&state.common, &Left::default()) {
                 Ok(active) => state.worker.start(active),
                 Err(Broken(_)) => self.notifier.needs_reset(),
             },
         }
     }
 
-    fn activate(&self, common: &Common) -> Result<Active, Broken> {
+    /// What the driver set up, each ring from its beginning, or where it is said that the device left it.
+    fn activate(&self, common: &Common, left: &Left) -> Result<Active, Broken> {
         let queues = common.build_queues(&self.memory)?;
         let rings = (0_u16..).zip(queues).zip(&self.bells).map(|((index, queue), bell)| {
-            queue.map(|queue| Ring::new(queue, index, bell.clone(), self.notifier.clone()))
+            let position = left.positions.get(usize::from(index)).copied().flatten().unwrap_or_default();
+            queue.map(|queue| Ring::new(queue, index, bell.clone(), self.notifier.clone()).at(position))
         });
-        Ok(Active { memory: self.memory.clone(), features: common.agreed(), rings: rings.collect() })
+        let (memory, features, kept) = (self.memory.clone(), common.agreed(), left.kept);
+        Ok(Active { memory, features, rings: rings.collect(), kept })
     }
 
     /// What the capability that reaches memory through configuration space points at: offset and width.

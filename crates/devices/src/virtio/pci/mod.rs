@@ -17,5 +17,6 @@ mod common;
 mod function;
 mod notifier;
 
+pub use function::rest::SavedFunction;
 pub use function::{Function, MEMORY_BYTES};
 pub use notifier::Notifier;

@@ -5,8 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use crate::interrupts::Messages;
-use crate::pci::Msix;
+use crate::pci::{Msix, MsixEntry};
+use crate::saved::Unfit;
 
 /// The driver wants no interrupt for this (virtio 1.2, 4.1.5.1.2).
 const NO_VECTOR: u16 = 0xffff;
@@ -26,7 +29,46 @@ pub struct Notifier {
     generation: AtomicU8,
 }
 
+/// What a machine that goes on later must find again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Saved {
+    table: Vec<MsixEntry>,
+    config_vector: u16,
+    queue_vectors: Vec<u16>,
+    isr: u8,
+    broken: bool,
+    generation: u8,
+}
+
 impl Notifier {
+    /// What there is to save.
+    pub(super) fn save(&self) -> Saved {
+        Saved {
+            table: self.msix.save(),
+            config_vector: self.config_vector(),
+            queue_vectors: self.queue_vectors.iter().map(|vector| vector.load(Ordering::Acquire)).collect(),
+            isr: self.isr.load(Ordering::Acquire),
+            broken: self.is_broken(),
+            generation: self.generation(),
+        }
+    }
+
+    /// As it was when it was saved. Message control is configuration space's and comes after this.
+    pub(super) fn restore(&self, saved: &Saved) -> Result<(), Unfit> {
+        if saved.queue_vectors.len() != self.queue_vectors.len() {
+            return Err(Unfit("the device has another number of queues"));
+        }
+        self.msix.restore(&saved.table)?;
+        self.set_config_vector(saved.config_vector);
+        for (queue, vector) in (0..).zip(&saved.queue_vectors) {
+            self.set_queue_vector(queue, *vector);
+        }
+        self.isr.store(saved.isr, Ordering::Release);
+        self.broken.store(saved.broken, Ordering::Release);
+        self.generation.store(saved.generation, Ordering::Release);
+        Ok(())
+    }
+
     /// For a function with this requester id and so many queues: one vector each, and one for the
     /// configuration.
     pub fn new(queues: u16, messages: Arc<dyn Messages>, requester: u16) -> Self {

@@ -24,7 +24,8 @@ use std::sync::Arc;
 
 pub use self::session::{MOST_CONNECTIONS, Session};
 use super::device::{Active, Device, Kind, Stop, Wait};
-use super::queue::Broken;
+use super::queue::{Broken, Ring};
+use crate::memory::Memory;
 
 /// The lowest address that a guest may have (5.10.4).
 pub const FIRST_GUEST: u32 = 3;
@@ -43,8 +44,10 @@ pub trait Callers: Send + Sync {
     fn next(&self) -> io::Result<Box<dyn Caller>>;
 }
 
-/// Queue 0 is to the guest, 1 from it; 2 is for what happens to the whole device, which is nothing here.
+/// Queue 0 is to the guest, 1 from it; 2 is for what happens to the whole device: all connections are gone.
 const QUEUE_SIZES: [u16; 3] = [128, 128, 16];
+/// What is kept of a device that has worked.
+const WORKED: u64 = 1;
 /// It carries streams (5.10.3).
 const FEATURES: u64 = 1 << 0;
 
@@ -80,8 +83,13 @@ impl Device for Vsock {
     }
 
     fn run(&mut self, active: &mut Active, stop: &Stop) -> Result<(), Broken> {
-        let Active { memory, rings, .. } = active;
-        let [Some(to_guest), Some(from_guest), ..] = rings.as_mut_slice() else { return Ok(()) };
+        let Active { memory, rings, kept, .. } = active;
+        let [Some(to_guest), Some(from_guest), events] = rings.as_mut_slice() else { return Ok(()) };
+        if std::mem::replace(kept, WORKED) == WORKED
+            && let Some(events) = events
+        {
+            tell_of_reset(events, memory)?;
+        }
         let mut session = Session::new(self.callers.as_ref(), self.guest)
             .map_err(|_| Broken("the host refused to wait for callers"))?;
         let sources =
@@ -94,4 +102,15 @@ impl Device for Vsock {
         }
         Ok(())
     }
+}
+
+/// Tells the driver that no connection is one any more (5.10.6.7): those of before the device rested are gone.
+fn tell_of_reset(events: &mut Ring, memory: &Memory) -> Result<(), Broken> {
+    const TRANSPORT_RESET: u32 = 0;
+    if let Some(chain) = events.next(memory)? {
+        let written = chain.writable.copy_from(&TRANSPORT_RESET.to_le_bytes());
+        events.complete(memory, chain.head, written)?;
+        events.publish(memory)?;
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ use volume::{Access, Parts};
 
 use super::folder::Folder;
 use super::logs::Logs;
-use crate::linux::storage::Storage;
+use crate::linux::storage::{Saved, Storage};
 use crate::linux::sys::cgroup::{Cgroups, Limits};
 use crate::linux::sys::command::{self, Detached, Who};
 use crate::{Error, ErrorKind};
@@ -83,7 +83,8 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
     handed.add(names::KVM, kvm.map_err(failed("open KVM for the process"))?);
     let disks = open_disks(machine, ground.storage)?;
     let files = disks.iter().flat_map(|(_, parts)| [&parts.data, &parts.map]);
-    let largest_file = largest(files).map_err(failed("learn the size of the disks"))?;
+    let largest_file =
+        largest(files).map_err(failed("learn the size of the disks"))?.max(saved_bytes(machine));
     let command_line = add_kernel(id, &disks, ground.storage, &mut handed)?;
     for (volume, parts) in disks {
         for (part, file) in parts.named() {
@@ -100,6 +101,12 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
     let program = File::open(ground.program).map_err(failed("open the program for the process"))?;
     handed.add(names::CONSOLE_RING, ground.logs.new_console(id).map_err(failed("make the console's file"))?);
     let errors = ground.logs.monitor(id).map_err(failed("open the log"))?;
+    // Used up from here on, and where the process should begin anew too.
+    let saved = ground.storage.memories.take(id)?;
+    if let Some(Saved { state, memory }) = saved.filter(|_| machine.resumes) {
+        handed.add(names::SAVED_STATE, state);
+        handed.add(names::SAVED_MEMORY, memory);
+    }
     let launch = Launch { machine: machine.clone(), command_line };
     handed.add(names::SPEC, folder.write_spec(&launch).map_err(failed("write the spec"))?);
     let process = Detached {
@@ -156,6 +163,11 @@ pub(super) fn access(disk: &Disk) -> Access {
 /// The largest file that a process needs to write whose disks have these parts.
 pub(super) fn largest<'a>(files: impl IntoIterator<Item = &'a File>) -> io::Result<u64> {
     files.into_iter().try_fold(LEAST_FILE, |largest, file| Ok(largest.max(file.metadata()?.len())))
+}
+
+/// The largest file that a machine writes that is saved, in bytes.
+fn saved_bytes(machine: &Machine) -> u64 {
+    if machine.hibernates { u64::from(machine.memory_mib) << 20 } else { 0 }
 }
 
 fn limits(machine: &Machine) -> Limits {

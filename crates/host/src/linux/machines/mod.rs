@@ -23,9 +23,9 @@ use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use spec::control::{Request, Status};
+use spec::control::{EndReason, Request, Status};
 use spec::ids::InstanceId;
-use spec::machine::{Machine, Run};
+use spec::machine::{Machine, Run, descriptors as names};
 use spec::observed::{MachineState, Observed, Scope};
 use spec::steps::Resource;
 
@@ -35,7 +35,7 @@ use self::hints::Hints;
 use self::launch::Ground;
 pub use self::launch::OpenTap;
 use self::logs::Logs;
-use super::storage::Storage;
+use super::storage::{Memories, Saved, Storage};
 use super::sys::cgroup::Cgroups;
 use super::sys::files;
 use crate::{Error, ErrorKind};
@@ -124,6 +124,7 @@ impl Machines {
                 other => Err(Error::new(ErrorKind::Passing, still_runs(id, other))),
             };
         }
+        self.settle_saved(id, &storage.memories)?;
         self.clear(id)?;
         let Places { program, kvm, .. } = &self.places;
         let ground = Ground { program, kvm, cgroups: &self.cgroups, logs: &self.logs, storage, open_tap };
@@ -156,6 +157,33 @@ impl Machines {
             .map_err(|error| self.failed(instance, "reboot", error))
     }
 
+    /// Has a machine write itself down and end. One that does so already goes on with that.
+    pub fn save(&self, instance: InstanceId, memories: &Memories) -> Result<(), Error> {
+        let status =
+            self.ask(instance, &Request::Status).map_err(|error| self.failed(instance, "save", error))?;
+        if status.save.is_some() {
+            return Ok(());
+        }
+        let Saved { state, memory } = memories.make(instance)?;
+        let descriptors = [names::SAVED_STATE, names::SAVED_MEMORY].map(str::to_owned).to_vec();
+        let request = Request::Save { end: true, descriptors };
+        control::ask(&self.folder(instance).control(), &request, &[state.into(), memory.into()], ANSWER)
+            .map(|_| ())
+            .map_err(|error| self.failed(instance, "save", error))
+    }
+
+    /// Keeps what a machine saved that has ended by that; what any other one began to save is nothing.
+    fn settle_saved(&self, instance: InstanceId, memories: &Memories) -> Result<(), Error> {
+        let ending = self
+            .folder(instance)
+            .ending()
+            .map_err(|error| Error::passing(format!("Could not look at machine {instance}"), error))?;
+        match ending {
+            Some(ending) if ending.reason == EndReason::Saved => memories.keep(instance),
+            _ => Ok(()),
+        }
+    }
+
     /// Kills every process of a machine and returns when they are gone.
     pub fn kill(&self, instance: InstanceId) -> Result<(), Error> {
         let failed = |error| Error::passing(format!("Could not kill machine {instance}"), error);
@@ -170,13 +198,14 @@ impl Machines {
         Ok(())
     }
 
-    /// Takes away what is left of a machine that has ended.
-    pub fn remove(&self, instance: InstanceId) -> Result<(), Error> {
+    /// Takes away what is left of a machine that has ended; what it saved stays.
+    pub fn remove(&self, instance: InstanceId, memories: &Memories) -> Result<(), Error> {
         let folder = self.folder(instance);
         let failed = |error| Error::passing(format!("Could not clear away machine {instance}"), error);
         if folder.is_locked().map_err(failed)? {
             return Err(Error::new(ErrorKind::Passing, still_runs(instance, folder.run().map_err(failed)?)));
         }
+        self.settle_saved(instance, memories)?;
         self.clear(instance)?;
         self.forget_words()
     }

@@ -56,7 +56,7 @@ pub(super) fn observe(scope: &Scope, host: &HostSide, observed: &mut Observed) -
 fn vpc_of(resource: Resource) -> Option<VpcId> {
     match resource {
         Resource::Network(vpc) | Resource::Group(vpc, _) | Resource::Interface(vpc, _) => Some(vpc),
-        Resource::Volume(_) | Resource::Image(_) | Resource::Machine(_) => None,
+        Resource::Volume(_) | Resource::Image(_) | Resource::Memory(_) | Resource::Machine(_) => None,
     }
 }
 

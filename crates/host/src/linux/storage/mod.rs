@@ -5,6 +5,7 @@
 //!   images/ami-…/disk.raw     the disk, sparse, never written again
 //!   images/ami-…/facts.json   what was learned of it at import (spec::storage::ImageFacts)
 //!   volumes/vol-…/            data, map and base; see the volume crate. base is another name (hard link) of an image's disk.raw
+//!   memories/i-…/             a machine that is hibernated; see memories.rs
 //!   kernels/DIGEST            an unpacked kernel, by the SHA-256 of the file it came out of
 //!   scratch/                  where files without a name are made; always empty to the eye
 //!   …/*.partial               being made or taken away; cleared at the next start
@@ -20,6 +21,7 @@ pub mod boot;
 mod image;
 mod kernel;
 mod kernels;
+mod memories;
 mod qcow2;
 pub mod reader;
 
@@ -42,6 +44,7 @@ pub use self::boot::{BootError, FileError};
 pub use self::image::ImportError;
 pub use self::kernel::KernelError;
 pub use self::kernels::KernelsError;
+pub use self::memories::{Memories, Saved};
 pub use self::qcow2::Qcow2Error;
 
 use self::image::Bench;
@@ -56,6 +59,8 @@ pub struct Storage {
     volumes: PathBuf,
     scratch: PathBuf,
     kernels: Kernels,
+    /// What was saved of machines.
+    pub memories: Memories,
     reader: Box<dyn Reader>,
 }
 
@@ -80,9 +85,10 @@ impl Storage {
             volumes: folder("volumes"),
             scratch: folder("scratch"),
             kernels: Kernels::new(folder("kernels")),
+            memories: Memories::new(folder("memories")),
             reader,
         };
-        for name in ["images", "volumes", "scratch", "kernels"] {
+        for name in ["images", "volumes", "scratch", "kernels", "memories"] {
             let folder = folder(name);
             files::prepare_folder(&folder)
                 .map_err(|error| Error::passing(format!("Could not prepare {}", folder.display()), error))?;
@@ -90,11 +96,21 @@ impl Storage {
         Ok(storage)
     }
 
-    /// Adds the images and volumes within `scope` that are whole to `observed`.
+    /// Adds the images, volumes and saved machines within `scope` that are whole to `observed`.
     pub fn observe(&self, scope: &Scope, observed: &mut Observed) -> Result<(), Error> {
         let volumes = whole(&self.volumes)?.filter(|id| scope.covers(Resource::Volume(*id)));
         observed.volumes.extend(volumes);
         observed.images.extend(whole(&self.images)?.filter(|id| scope.covers(Resource::Image(*id))));
+        observed.memories.extend(match scope {
+            Scope::Everything => self.memories.whole()?,
+            Scope::Resources(resources) => {
+                let named = resources.iter().filter_map(|resource| match resource {
+                    Resource::Memory(id) => Some(*id),
+                    _ => None,
+                });
+                named.filter(|id| self.memories.is_whole(*id)).collect()
+            }
+        });
         Ok(())
     }
 

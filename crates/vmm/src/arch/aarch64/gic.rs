@@ -18,19 +18,29 @@ use super::memory_map::{GIC_DISTRIBUTOR, GIC_ITS, GIC_REDISTRIBUTORS, INTERRUPTS
 /// A region of redistributors: how many, in the high bits, where, and which region it is.
 const COUNT_SHIFT: u32 = 52;
 
-/// Gives a virtual machine with so many vCPUs its interrupt controller. KVM keeps it as long as the machine.
-pub(crate) fn add_interrupt_controller(vm: &VmFd, vcpus: u8) -> Result<(), kvm_ioctls::Error> {
+/// Both.
+pub(crate) struct InterruptController {
+    pub(super) gic: DeviceFd,
+    pub(super) its: DeviceFd,
+}
+
+/// Gives a virtual machine with so many vCPUs its interrupt controller.
+pub(crate) fn add_interrupt_controller(
+    vm: &VmFd,
+    vcpus: u8,
+) -> Result<InterruptController, kvm_ioctls::Error> {
     let gic = create(vm, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3)?;
     let address = KVM_DEV_ARM_VGIC_GRP_ADDR;
-    set(&gic, address, KVM_VGIC_V3_ADDR_TYPE_DIST, &GIC_DISTRIBUTOR)?;
+    set(&gic, address, KVM_VGIC_V3_ADDR_TYPE_DIST.into(), &GIC_DISTRIBUTOR)?;
     let redistributors = u64::from(vcpus) << COUNT_SHIFT | GIC_REDISTRIBUTORS;
-    set(&gic, address, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, &redistributors)?;
+    set(&gic, address, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION.into(), &redistributors)?;
     set(&gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &INTERRUPTS)?;
-    begin(&gic)?;
+    control(&gic, KVM_DEV_ARM_VGIC_CTRL_INIT)?;
 
     let its = create(vm, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS)?;
-    set(&its, address, KVM_VGIC_ITS_ADDR_TYPE, &GIC_ITS)?;
-    begin(&its)
+    set(&its, address, KVM_VGIC_ITS_ADDR_TYPE.into(), &GIC_ITS)?;
+    control(&its, KVM_DEV_ARM_VGIC_CTRL_INIT)?;
+    Ok(InterruptController { gic, its })
 }
 
 fn create(vm: &VmFd, kind: u32) -> Result<DeviceFd, kvm_ioctls::Error> {
@@ -38,12 +48,13 @@ fn create(vm: &VmFd, kind: u32) -> Result<DeviceFd, kvm_ioctls::Error> {
 }
 
 /// Sets one attribute; the kernel reads the value while it is asked.
-fn set<T>(device: &DeviceFd, group: u32, attribute: u32, value: &T) -> Result<(), kvm_ioctls::Error> {
+pub(super) fn set<T>(device: &DeviceFd, group: u32, attr: u64, value: &T) -> Result<(), kvm_ioctls::Error> {
     let addr = std::ptr::from_ref(value).expose_provenance() as u64;
-    device.set_device_attr(&kvm_device_attr { group, attr: u64::from(attribute), addr, flags: 0 })
+    device.set_device_attr(&kvm_device_attr { group, attr, addr, flags: 0 })
 }
 
-fn begin(device: &DeviceFd) -> Result<(), kvm_ioctls::Error> {
-    let (group, attr) = (KVM_DEV_ARM_VGIC_GRP_CTRL, u64::from(KVM_DEV_ARM_VGIC_CTRL_INIT));
+/// Has a device do something.
+pub(super) fn control(device: &DeviceFd, what: u32) -> Result<(), kvm_ioctls::Error> {
+    let (group, attr) = (KVM_DEV_ARM_VGIC_GRP_CTRL, u64::from(what));
     device.set_device_attr(&kvm_device_attr { group, attr, addr: 0, flags: 0 })
 }

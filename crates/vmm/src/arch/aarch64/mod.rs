@@ -7,6 +7,7 @@ mod fdt;
 mod gic;
 mod kernel;
 mod processor;
+mod saved;
 mod tables;
 
 pub(crate) mod acpi;
@@ -23,10 +24,11 @@ use kvm_ioctls::{Kvm, VmFd};
 
 use crate::vcpu::Buses;
 
-pub(crate) use devices::pl011::{LEN as SERIAL_BYTES, Pl011 as Serial};
-pub(crate) use gic::add_interrupt_controller;
+pub(crate) use devices::pl011::{LEN as SERIAL_BYTES, Pl011 as Serial, SavedSerial};
+pub(crate) use gic::{InterruptController, add_interrupt_controller};
 pub(crate) use kernel::{Entry, KernelError, load_kernel};
 pub(crate) use processor::{Processors, begin, instruction_address};
+pub(crate) use saved::{SavedVcpu, SavedVm, restore_vcpu, restore_vm, save_vcpu, save_vm, was_away};
 pub(crate) use tables::{TablesError, write_tables};
 
 /// Where Linux has its console.
@@ -57,8 +59,22 @@ pub(crate) fn platform_bus(buses: &mut Buses) -> &mut Bus {
 }
 
 /// What no other architecture has: the clock that EFI's service reads.
-pub(crate) fn add_own_devices(buses: &mut Buses, _ecam: &Arc<Ecam>) -> Result<(), BadRange> {
+#[derive(Default)]
+pub(crate) struct OwnDevices;
+
+/// Of which there is nothing to save.
+pub(crate) type SavedOwnDevices = ();
+
+/// Puts them on their bus.
+pub(crate) fn add_own_devices(buses: &mut Buses, _ecam: &Arc<Ecam>) -> Result<OwnDevices, BadRange> {
     // A host whose clock is before 1970 has none.
     let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    buses.memory.insert(u64::from(memory_map::CLOCK), clock::LEN, Arc::new(Clock(seconds)))
+    buses.memory.insert(u64::from(memory_map::CLOCK), clock::LEN, Arc::new(Clock(seconds)))?;
+    Ok(OwnDevices)
+}
+
+impl OwnDevices {
+    pub(crate) fn save(&self) -> SavedOwnDevices {}
+
+    pub(crate) fn restore(&self, (): &SavedOwnDevices) {}
 }

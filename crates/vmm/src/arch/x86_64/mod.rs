@@ -5,6 +5,7 @@
 mod cpuid;
 mod kernel;
 mod processor;
+mod saved;
 mod start_info;
 mod tables;
 
@@ -20,9 +21,10 @@ use kvm_ioctls::{Kvm, VmFd};
 use crate::vcpu::Buses;
 
 pub(crate) use crate::boot::tables::TablesError;
-pub(crate) use devices::serial::{LEN as SERIAL_BYTES, Serial};
+pub(crate) use devices::serial::{LEN as SERIAL_BYTES, SavedSerial, Serial};
 pub(crate) use kernel::{Entry, KernelError, load_kernel};
 pub(crate) use processor::{Processors, begin, instruction_address};
+pub(crate) use saved::{SavedVcpu, SavedVm, restore_vcpu, restore_vm, save_vcpu, save_vm, was_away};
 pub(crate) use tables::write_tables;
 
 /// Where Linux has its console.
@@ -52,9 +54,15 @@ pub(crate) fn create_vm(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
     Ok(vm)
 }
 
+/// Made with the machine, and asked of it.
+pub(crate) struct InterruptController;
+
 /// What a virtual machine needs after its vCPUs, before its devices: nothing.
-pub(crate) fn add_interrupt_controller(_vm: &VmFd, _vcpus: u8) -> Result<(), kvm_ioctls::Error> {
-    Ok(())
+pub(crate) fn add_interrupt_controller(
+    _vm: &VmFd,
+    _vcpus: u8,
+) -> Result<InterruptController, kvm_ioctls::Error> {
+    Ok(InterruptController)
 }
 
 /// The bus with the devices at fixed addresses.
@@ -63,6 +71,27 @@ pub(crate) fn platform_bus(buses: &mut Buses) -> &mut Bus {
 }
 
 /// What no other architecture has: a PC's older way to PCI's configuration space.
-pub(crate) fn add_own_devices(buses: &mut Buses, ecam: &Arc<Ecam>) -> Result<(), BadRange> {
-    buses.ports.insert(ConfigPorts::FIRST, ConfigPorts::LEN, Arc::new(ConfigPorts::new(ecam.clone())))
+#[derive(Default)]
+pub(crate) struct OwnDevices(Option<Arc<ConfigPorts>>);
+
+/// Of which the address port is to be saved.
+pub(crate) type SavedOwnDevices = u32;
+
+/// Puts them on their bus.
+pub(crate) fn add_own_devices(buses: &mut Buses, ecam: &Arc<Ecam>) -> Result<OwnDevices, BadRange> {
+    let ports = Arc::new(ConfigPorts::new(ecam.clone()));
+    buses.ports.insert(ConfigPorts::FIRST, ConfigPorts::LEN, ports.clone())?;
+    Ok(OwnDevices(Some(ports)))
+}
+
+impl OwnDevices {
+    pub(crate) fn save(&self) -> SavedOwnDevices {
+        self.0.as_ref().map_or(0, |ports| ports.address())
+    }
+
+    pub(crate) fn restore(&self, saved: &SavedOwnDevices) {
+        if let Some(ports) = &self.0 {
+            ports.set_address(*saved);
+        }
+    }
 }

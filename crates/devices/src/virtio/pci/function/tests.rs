@@ -98,6 +98,99 @@ fn until(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
+/// A driver that has been served once, by a message; the ring is left at position 1.
+fn served(memory: &Memory, mock: &MockSplitQueue<'_, Memory>) -> (Function, Arc<Monitor>) {
+    let (function, monitor) = function(memory);
+    start(&function, mock, VERSION_1);
+    function.write_memory(0x1010, &0xfee0_0000_u64.to_le_bytes());
+    function.write_memory(0x1018, &0x40_u64.to_le_bytes());
+    function.write_config(function.msix_control, &0x8000_u16.to_le_bytes());
+    mock.build_desc_chain(&[descriptor(BUFFERS, 64, WRITE, 0)]).unwrap();
+    function.write_memory(0x2000, &[0, 0]);
+    until("the interrupt", || lock(&monitor.sent).len() == 1);
+    (function, monitor)
+}
+
+/// Makes the same buffer available again.
+fn ask_again(memory: &Memory, mock: &MockSplitQueue<'_, Memory>) {
+    memory.write_slice(&[0; 64], GuestAddress(BUFFERS)).unwrap();
+    mock.avail().ring().ref_at(1).unwrap().store(0);
+    mock.avail().idx().store(2);
+}
+
+#[test]
+fn a_device_that_rests_goes_on_where_it_was() {
+    let memory = memory();
+    let mock = MockSplitQueue::new(&memory, 16);
+    let (function, monitor) = served(&memory, &mock);
+    for _ in 0..3 {
+        function.pause();
+        until("its rest", || function.is_still());
+        function.resume();
+    }
+    function.pause();
+    until("its rest", || function.is_still());
+    ask_again(&memory, &mock);
+    function.write_memory(0x2000, &[0, 0]);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!((mock.used().idx().load(), lock(&monitor.sent).len()), (1, 1), "it rests");
+    function.resume();
+    until("the interrupt", || lock(&monitor.sent).len() == 2);
+    assert_eq!((mock.used().idx().load(), memory.read_obj::<u8>(GuestAddress(BUFFERS)).unwrap()), (2, 7));
+}
+
+#[test]
+fn a_device_goes_on_in_another_process() {
+    let memory = memory();
+    let mock = MockSplitQueue::new(&memory, 16);
+    let (first, _) = served(&memory, &mock);
+    first.pause();
+    until("its rest", || first.is_still());
+    let saved = first.save();
+    drop(first);
+    ask_again(&memory, &mock);
+    let (second, monitor) = function(&memory);
+    second.restore(&saved).unwrap();
+    assert_eq!((status(&second), lock(&monitor.sent).len()), (15, 0));
+    second.resume();
+    until("the interrupt", || lock(&monitor.sent).len() == 1);
+    let message = Message { address: 0xfee0_0000, data: 0x40, requester: 8 };
+    assert_eq!(lock(&monitor.sent).last(), Some(&message));
+    assert_eq!(mock.used().idx().load(), 2);
+    assert_eq!(second.claims(u64::from(BASE) + 8), Some(8));
+    // Its driver can begin anew there, too.
+    second.write_memory(20, &[0]);
+    until("the reset", || status(&second) == 0);
+}
+
+#[test]
+fn what_was_saved_of_another_device_does_not_fit() {
+    let memory = memory();
+    let mock = MockSplitQueue::new(&memory, 16);
+    let (first, _) = served(&memory, &mock);
+    first.pause();
+    until("its rest", || first.is_still());
+    let monitor = Arc::new(Monitor::default());
+    let balloon = Box::new(crate::virtio::balloon::Balloon(Nobody));
+    let other =
+        Function::new(balloon, Root::requester(1), BASE, memory.clone(), monitor.clone(), monitor).unwrap();
+    assert!(other.restore(&first.save()).is_err());
+    // A driver that agreed to what is not offered here.
+    let mut json = serde_json::to_value(first.save()).unwrap();
+    json["common"]["agreed"] = (1_u64 << 60 | VERSION_1).into();
+    let (second, _) = function(&memory);
+    assert!(second.restore(&serde_json::from_value(json).unwrap()).is_err());
+    assert_eq!(status(&second), 0);
+}
+
+struct Nobody;
+
+impl crate::virtio::balloon::Reclaim for Nobody {
+    fn reclaim(&mut self, _piece: &crate::memory::Piece<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn a_driver_starts_uses_resets_and_starts_again() {
     let memory = memory();
