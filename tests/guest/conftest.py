@@ -18,7 +18,7 @@ from cloud import PORT, Cloud, Instance, instance_type
 from lab import LAB_NAME, SLOWNESS, Lab, free_port
 
 # What is said at the end of tests that ran twice.
-BROKEN: list[str] = []
+FIRST_FAILURES: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -129,18 +129,20 @@ def instance(launch_for_all):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
-    """Runs a test; once more, in a new lab, when it failed and the lab is broken (docs/lab.md says how that comes).
+    """Runs a test; once more, in a new lab, when it failed (docs/lab.md says why an emulated computer can be at fault).
 
-    Only what the emulated computer itself says counts as broken, so a test that fails for any other reason has failed.
+    What failed the first time is kept and told at the end, with what the computer itself says about it, if it does.
     """
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     # After the last test the lab would be stopped before it is asked: so that test is its own next one, and what it leaves is
     # torn down at the session's end.
     reports = runtestprotocol(item, nextitem=nextitem or item, log=False)
-    trouble = any(report.failed for report in reports) and Lab(LAB_NAME).trouble()
-    if trouble:
-        kept = Lab(LAB_NAME).keep(f"{item.name}-broken-lab")
-        BROKEN.append(f"{item.nodeid}: {trouble}; kept: {kept}")
+    failed = [report for report in reports if report.failed]
+    if failed:
+        trouble = Lab(LAB_NAME).trouble() or "the lab's computer does not say that it is broken: look whether it is us"
+        kept = Lab(LAB_NAME).keep(f"{item.name}-first-time")
+        (kept / "failure").write_text("\n\n".join(report.longreprtext for report in failed))
+        FIRST_FAILURES.append(f"{item.nodeid}: {trouble}; kept: {kept}")
         # All fixtures end, the lab's included, and are made anew.
         item.session._setupstate.teardown_exact(None)
         item._initrequest()
@@ -153,8 +155,8 @@ def pytest_runtest_protocol(item, nextitem):
 
 def pytest_terminal_summary(terminalreporter):
     """Says at the end how often that was so."""
-    for one in BROKEN:
-        terminalreporter.write_line(f"THE LAB BROKE, and the test was run again in a new one: {one}", red=True)
+    for one in FIRST_FAILURES:
+        terminalreporter.write_line(f"FAILED AT FIRST, and was run again in a new lab: {one}", red=True)
 
 
 @pytest.hookimpl(hookwrapper=True)
