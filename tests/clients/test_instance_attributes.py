@@ -222,10 +222,10 @@ def test_speeds_are_the_types_own(ec2, launch):
     def volume(**ebs):
         return {"BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 8, **ebs}}]}
 
-    (instance,) = launch(**volume(VolumeType="gp3", Iops=3000, Throughput=125))
+    (instance,) = launch(**volume(VolumeType="gp3", Iops=4000, Throughput=250))
     (disk,) = [d["Ebs"] for d in one(ec2, instance)["BlockDeviceMappings"] if d["DeviceName"] == "/dev/sdf"]
     (found,) = ec2.describe_volumes(VolumeIds=[disk["VolumeId"]])["Volumes"]
-    assert (found["VolumeType"], found["Iops"], found["Throughput"]) == ("gp3", 3000, 125)
+    assert (found["VolumeType"], found["Iops"], found["Throughput"]) == ("gp3", 4000, 250)
     for code, wish in (
         ("InvalidParameterCombination", {"VolumeType": "gp2", "Iops": 3000}),
         ("InvalidParameterCombination", {"VolumeType": "gp2", "Throughput": 125}),
@@ -234,10 +234,6 @@ def test_speeds_are_the_types_own(ec2, launch):
         ("InvalidParameterValue", {"VolumeType": "gp3", "Iops": 4001}),
         ("InvalidParameterValue", {"VolumeType": "gp3", "Throughput": 2001}),
         ("InvalidParameterValue", {"VolumeType": "io2", "Iops": 8001}),
-        # Not enforced yet, so not promised either.
-        ("UnsupportedOperation", {"VolumeType": "gp3", "Iops": 4000}),
-        ("UnsupportedOperation", {"VolumeType": "gp3", "Throughput": 250}),
-        ("UnsupportedOperation", {"VolumeType": "io2", "Iops": 500}),
     ):
         with refused(code):
             launch(**volume(**wish))

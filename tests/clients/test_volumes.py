@@ -80,7 +80,7 @@ def test_a_client_token_makes_one_volume(ec2):
         ("InvalidParameterValue", {"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "st1"}),
         ("InvalidParameterValue", {"AvailabilityZone": ZONE, "Size": 1, "VolumeType": "gp4"}),
         ("InvalidParameterCombination", {"AvailabilityZone": ZONE, "Size": 1, "Iops": 3000}),
-        ("UnsupportedOperation", {"AvailabilityZone": ZONE, "Size": 8, "VolumeType": "gp3", "Iops": 4000}),
+        ("InvalidParameterValue", {"AvailabilityZone": ZONE, "Size": 7, "VolumeType": "gp3", "Iops": 4000}),
         ("InvalidSnapshot.NotFound", {"AvailabilityZone": ZONE, "SnapshotId": f"snap-{NOBODY}"}),
         ("UnsupportedOperation", {"AvailabilityZone": ZONE, "Size": 1, "Encrypted": True}),
         ("DryRunOperation", {"AvailabilityZone": ZONE, "Size": 1, "DryRun": True}),
@@ -210,8 +210,15 @@ def test_a_volume_grows_where_it_is(ec2, make, instance):
     assert (now["Size"], now["VolumeType"], now["State"]) == (9, "gp3", "in-use")
     with refused("InvalidParameterValue", "smaller"):
         ec2.modify_volume(VolumeId=volume, Size=8)
-    with refused("UnsupportedOperation"):
-        ec2.modify_volume(VolumeId=volume, Throughput=500)
+    change = ec2.modify_volume(VolumeId=volume, Iops=4000, Throughput=500)["VolumeModification"]
+    assert (change["OriginalIops"], change["OriginalThroughput"]) == (3000, 125)
+    completed(ec2, volume)
+    # What is not said again stays.
+    change = ec2.modify_volume(VolumeId=volume, Size=10)["VolumeModification"]
+    assert (change["TargetSize"], change["TargetIops"], change["TargetThroughput"]) == (10, 4000, 500)
+    completed(ec2, volume)
+    now = shown(ec2, volume)
+    assert (now["Iops"], now["Throughput"]) == (4000, 500)
 
 
 def test_a_volume_that_nobody_has_grows_at_once(ec2, make):

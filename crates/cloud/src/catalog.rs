@@ -1,6 +1,7 @@
 //! The instance types this cloud offers, under EC2's names and with EC2's sizes.
 //!
-//! Source: AWS, *Amazon EC2 instance types*, specifications of the T3, T4g, M5, M6g, C5 and C6g families.
+//! Source: AWS, *Amazon EC2 instance types*, specifications of the T3, T4g, M5, M6g, C5 and C6g families: the tables of
+//! performance, network ("baseline / burst") and EBS.
 
 use spec::storage::Architecture::{self, Arm64, X86_64};
 
@@ -25,6 +26,8 @@ pub struct InstanceType {
     pub max_interfaces: u32,
     /// Private IPv4 addresses for each interface at most.
     pub addresses_per_interface: u32,
+    /// Bandwidth of its network in the long run, in Mbit/s, in each direction.
+    pub network_mbit: u32,
 }
 
 impl InstanceType {
@@ -36,6 +39,11 @@ impl InstanceType {
     /// Its performance varies with a balance of credits on EC2.
     pub fn burstable(&self) -> bool {
         self.name.starts_with('t')
+    }
+
+    /// Bandwidth to which its network rises for minutes, in Mbit/s, in each direction.
+    pub fn network_peak_mbit(&self) -> u32 {
+        if self.burstable() { 5000 } else { 10_000 }
     }
 
     /// Processor cores: EC2 counts two threads to a core on x86_64, one on Arm.
@@ -59,31 +67,40 @@ const fn of(
     memory_mib: u32,
     max_interfaces: u32,
     addresses_per_interface: u32,
+    network_mbit: u32,
 ) -> InstanceType {
-    InstanceType { name, architecture, vcpus, memory_mib, max_interfaces, addresses_per_interface }
+    InstanceType {
+        name,
+        architecture,
+        vcpus,
+        memory_mib,
+        max_interfaces,
+        addresses_per_interface,
+        network_mbit,
+    }
 }
 
 const ALL: &[InstanceType] = &[
-    of("c5.large", X86_64, 2, 4 * 1024, 3, 10),
-    of("c5.xlarge", X86_64, 4, 8 * 1024, 4, 15),
-    of("c6g.large", Arm64, 2, 4 * 1024, 3, 10),
-    of("c6g.medium", Arm64, 1, 2 * 1024, 2, 4),
-    of("c6g.xlarge", Arm64, 4, 8 * 1024, 4, 15),
-    of("m5.large", X86_64, 2, 8 * 1024, 3, 10),
-    of("m5.xlarge", X86_64, 4, 16 * 1024, 4, 15),
-    of("m6g.large", Arm64, 2, 8 * 1024, 3, 10),
-    of("m6g.medium", Arm64, 1, 4 * 1024, 2, 4),
-    of("m6g.xlarge", Arm64, 4, 16 * 1024, 4, 15),
-    of("t3.large", X86_64, 2, 8 * 1024, 3, 12),
-    of("t3.medium", X86_64, 2, 4 * 1024, 3, 6),
-    of("t3.micro", X86_64, 2, 1024, 2, 2),
-    of("t3.nano", X86_64, 2, 512, 2, 2),
-    of("t3.small", X86_64, 2, 2 * 1024, 3, 4),
-    of("t4g.large", Arm64, 2, 8 * 1024, 3, 12),
-    of("t4g.medium", Arm64, 2, 4 * 1024, 3, 6),
-    of("t4g.micro", Arm64, 2, 1024, 2, 2),
-    of("t4g.nano", Arm64, 2, 512, 2, 2),
-    of("t4g.small", Arm64, 2, 2 * 1024, 3, 4),
+    of("c5.large", X86_64, 2, 4 * 1024, 3, 10, 750),
+    of("c5.xlarge", X86_64, 4, 8 * 1024, 4, 15, 1250),
+    of("c6g.large", Arm64, 2, 4 * 1024, 3, 10, 750),
+    of("c6g.medium", Arm64, 1, 2 * 1024, 2, 4, 500),
+    of("c6g.xlarge", Arm64, 4, 8 * 1024, 4, 15, 1250),
+    of("m5.large", X86_64, 2, 8 * 1024, 3, 10, 750),
+    of("m5.xlarge", X86_64, 4, 16 * 1024, 4, 15, 1250),
+    of("m6g.large", Arm64, 2, 8 * 1024, 3, 10, 750),
+    of("m6g.medium", Arm64, 1, 4 * 1024, 2, 4, 500),
+    of("m6g.xlarge", Arm64, 4, 16 * 1024, 4, 15, 1250),
+    of("t3.large", X86_64, 2, 8 * 1024, 3, 12, 512),
+    of("t3.medium", X86_64, 2, 4 * 1024, 3, 6, 256),
+    of("t3.micro", X86_64, 2, 1024, 2, 2, 64),
+    of("t3.nano", X86_64, 2, 512, 2, 2, 32),
+    of("t3.small", X86_64, 2, 2 * 1024, 3, 4, 128),
+    of("t4g.large", Arm64, 2, 8 * 1024, 3, 12, 512),
+    of("t4g.medium", Arm64, 2, 4 * 1024, 3, 6, 256),
+    of("t4g.micro", Arm64, 2, 1024, 2, 2, 64),
+    of("t4g.nano", Arm64, 2, 512, 2, 2, 32),
+    of("t4g.small", Arm64, 2, 2 * 1024, 3, 4, 128),
 ];
 
 /// The types a host of that architecture can run, by name.

@@ -19,6 +19,7 @@ pub mod capacity;
 pub mod catalog;
 pub mod first_start;
 mod index;
+pub mod limits;
 pub mod model;
 pub mod plan;
 pub mod refusal;

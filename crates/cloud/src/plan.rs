@@ -275,14 +275,17 @@ impl Planner<'_> {
         }
     }
 
-    /// What comes next of the devices that a running machine has too much, lacks, or has too small.
+    /// What comes next of the devices that a running machine has too much, lacks, has too small or too fast or slow.
     fn change_devices(&mut self, machine: &Machine, status: &Status) -> Option<Step> {
         // Every machine has a root disk: one that names none is of a build that does not say what it has.
         if status.disks.is_empty() {
             return None;
         }
         let detach = self.too_much(machine, status);
-        detach.or_else(|| self.too_small(machine.instance, status)).or_else(|| self.lacking(machine, status))
+        detach
+            .or_else(|| self.too_small(machine.instance, status))
+            .or_else(|| ill_limited(machine, status))
+            .or_else(|| self.lacking(machine, status))
     }
 
     /// Takes away what should not be there, where it can be. Force is for who was asked in vain, too.
@@ -395,6 +398,15 @@ impl Planner<'_> {
             MachineState::Ended(_) | MachineState::Lost { .. } => self.step(Step::RemoveMachine(id)),
         }
     }
+}
+
+/// Gives a device that stays the limits that it should have.
+fn ill_limited(machine: &Machine, status: &Status) -> Option<Step> {
+    let disks = machine.disks.iter().map(|disk| (DeviceId::Disk(disk.volume), disk.limits));
+    let nics = machine.nics.iter().map(|nic| (DeviceId::Nic(nic.interface), nic.limits));
+    let mut stay = disks.chain(nics).filter(|(id, _)| status.state_of(*id) == Some(DeviceState::Attached));
+    let (id, limits) = stay.find(|(id, limits)| status.limits_of(*id) != Some(*limits))?;
+    Some(Step::LimitDevice(machine.instance, id, limits))
 }
 
 fn device_ids(machine: &Machine) -> impl Iterator<Item = DeviceId> {

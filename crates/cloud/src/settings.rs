@@ -27,6 +27,8 @@ pub struct Settings {
     pub architecture: Architecture,
     /// Room for all volumes together, in GiB; volumes are sparse, so this may exceed the disk.
     pub volume_gib: u64,
+    /// Whether disks and network interfaces get no more than EC2 gives their types.
+    pub limit_speeds: bool,
 }
 
 impl Settings {
@@ -83,6 +85,7 @@ impl Default for Settings {
             memory_mib: 16 * 1024,
             architecture: Architecture::HERE,
             volume_gib: 16 * 1024,
+            limit_speeds: true,
         }
     }
 }

@@ -343,22 +343,24 @@ fn settle_volume(tx: &mut Tx<'_>, id: VolumeId, look: Look<'_>) {
     } else if exists {
         let mut modified = tx.get::<VolumeStatus>(id).and_then(|status| status.modified);
         let open = volume.modification.filter(|_| tx.world().modification_end(&volume).is_none());
-        if let Some(open) = open.filter(|_| is_grown(tx, &volume, look)) {
+        if let Some(open) = open.filter(|_| is_modified(tx, &volume, look)) {
             modified = Some(tx.now.max(Timestamp(open.started.0 + 1)));
         }
         tx.put_if_changed(id, VolumeStatus { id, modified });
     }
 }
 
-/// Whoever has the volume sees it as large as it should be. One that nobody has open grows when it is opened.
-fn is_grown(tx: &Tx<'_>, volume: &Volume, look: Look<'_>) -> bool {
+/// Whoever has the volume sees it as large as it should be, and holds it to its speed. One that nobody has open becomes so
+/// when it is opened.
+fn is_modified(tx: &Tx<'_>, volume: &Volume, look: Look<'_>) -> bool {
     let Some(at) = &volume.attachment else { return true };
-    let wanted = tx.world().wanted_volume(volume).bytes;
+    let (bytes, limits) = (tx.world().wanted_volume(volume).bytes, tx.world().disk_limits(volume));
     match look.observed.machines.get(&at.instance) {
         _ if !look.covers(Resource::Machine(at.instance)) => false,
         Some(MachineState::Running { status, .. }) => status
             .as_ref()
-            .is_some_and(|status| status.disks.get(&volume.id).is_none_or(|disk| disk.bytes >= wanted)),
+            .map(|status| status.disks.get(&volume.id))
+            .is_some_and(|disk| disk.is_none_or(|disk| disk.bytes >= bytes && disk.limits == limits)),
         _ => true,
     }
 }

@@ -15,6 +15,7 @@ use spec::steps::Resource;
 use spec::storage;
 
 use crate::catalog::{self, InstanceType};
+use crate::limits;
 use crate::model::*;
 use crate::time::Timestamp;
 use crate::world::World;
@@ -68,6 +69,7 @@ impl World {
                 // Whether there is something to go on from is seen when it is started.
                 resumes: false,
             },
+            },
         })
     }
 
@@ -80,14 +82,20 @@ impl World {
         volumes.sort_by_key(|volume| volume.attachment.as_ref().is_none_or(|at| at.device != root));
         volumes
             .into_iter()
-            .map(|volume| Disk { volume: volume.id, read_only: false, limits: Limits::default() })
+            .map(|volume| Disk { volume: volume.id, read_only: false, limits: self.disk_limits(volume) })
             .collect()
+    }
+
+    /// How much the disk of a volume may do.
+    pub fn disk_limits(&self, volume: &Volume) -> Limits {
+        if self.settings.limit_speeds { limits::of_disk(volume) } else { Limits::default() }
     }
 
     fn nics(&self, instance: &Instance, kind: &InstanceType) -> Vec<Nic> {
         let interfaces = self.interfaces_of(instance.id);
         let index = |row: &Interface| row.attachment.as_ref().map_or(0, |at| at.device_index);
         let stays = |row: &&Arc<Interface>| self.detach_of(DeviceId::Nic(row.id)).is_none();
+        let limits = if self.settings.limit_speeds { limits::of_interface(kind) } else { Limits::default() };
         let nic = |row: &Arc<Interface>| Nic {
             interface: row.id,
             // Far above what any machine has room for, an index is refused like every other that is too high.
@@ -96,7 +104,7 @@ impl World {
             mac: row.mac,
             mtu: MTU,
             queues: Nic::queues_for(kind.vcpus),
-            limits: Limits::default(),
+            limits,
         };
         interfaces.into_iter().filter(stays).map(nic).collect()
     }

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use cloud::catalog::PORTS;
 use cloud::model::*;
 use cloud::refusal::Kind;
@@ -12,10 +14,10 @@ use cloud::rules::performance::Performance;
 use cloud::rules::volumes::{self, Change, NewVolume};
 use cloud::rules::{instances as rules, launch::run_instances};
 use cloud::state::{AttachmentState, VolumeState};
-use cloud::{Reason, Refusal, Tx};
+use cloud::{Reason, Refusal, Settings, Tx};
 use common::Cloud;
 use spec::ids::*;
-use spec::machine::DeviceId;
+use spec::machine::{DeviceId, Limits};
 use spec::steps::Step;
 use tests::small_world::launch;
 
@@ -183,6 +185,62 @@ fn a_volume_grows_where_it_is_and_is_through_when_its_guest_was_told() {
     assert_eq!(cloud.converge(), [Step::GrowDisk(instance, root, u64::from(before + 5) << 30)]);
     assert!(end(&cloud).is_some());
     assert_eq!(cloud.world.volumes[&root].modification.unwrap().gib, before);
+}
+
+#[test]
+fn speeds_follow_while_the_machine_runs() {
+    let (mut cloud, instance) = running();
+    let volume = attach_volume(&mut cloud, 'f', instance);
+    cloud.converge();
+    let id = DeviceId::Disk(volume);
+    let limits = |cloud: &mut Cloud| cloud.status(instance).limits_of(id).unwrap();
+    let operations = limits(&mut cloud).operations.unwrap();
+    assert_eq!((operations.per_second.get(), operations.burst), (100, 5_400_000));
+
+    let performance = Performance { iops: Some(4000), throughput: None };
+    let change = Change { gib: Some(8), kind: Some(VolumeKind::Gp3), performance };
+    cloud.command(|tx| volumes::modify(tx, volume, change)).unwrap();
+    let end = |cloud: &Cloud| cloud.world.modification_end(&cloud.world.volumes[&volume]);
+    let (_, steps) = cloud.round();
+    assert_eq!(steps, [Step::GrowDisk(instance, volume, 8 << 30)]);
+    let (_, steps) = cloud.round();
+    assert_eq!(end(&cloud), None, "it is large and not yet fast");
+    let wanted = cloud.world.disk_limits(&cloud.world.volumes[&volume]);
+    assert_eq!(steps, [Step::LimitDevice(instance, id, wanted)]);
+    assert_eq!(cloud.converge(), []);
+    assert!(end(&cloud).is_some());
+    assert_eq!(limits(&mut cloud).operations.unwrap().per_second.get(), 4000);
+
+    // Somebody has changed it; and a device that is on its way out is left alone.
+    cloud.status(instance).disks.get_mut(&volume).unwrap().limits = Limits::default();
+    assert_eq!(cloud.converge(), [Step::LimitDevice(instance, id, wanted)]);
+    cloud.guests_obey = false;
+    detach(&mut cloud, volume, false);
+    cloud.converge();
+    cloud.status(instance).disks.get_mut(&volume).unwrap().limits = Limits::default();
+    assert_eq!(cloud.converge(), []);
+}
+
+#[test]
+fn an_interface_has_the_bandwidth_of_its_instances_type() {
+    let (mut cloud, instance) = running();
+    let nic = *cloud.status(instance).nics.keys().next().unwrap();
+    let limits = cloud.status(instance).nics[&nic].limits;
+    assert_eq!(limits.bytes.unwrap().per_second.get(), 32_000_000 / 8, "of a t3.nano");
+    // A machine that began before there were limits.
+    cloud.status(instance).nics.get_mut(&nic).unwrap().limits = Limits::default();
+    assert_eq!(cloud.converge(), [Step::LimitDevice(instance, DeviceId::Nic(nic), limits)]);
+}
+
+#[test]
+fn an_operator_may_lift_all_limits_of_what_runs() {
+    let (mut cloud, instance) = running();
+    let settings = Settings { limit_speeds: false, ..(*cloud.world.settings).clone() };
+    cloud.world.settings = Arc::new(settings);
+    let devices = cloud.status(instance).disks.len() + cloud.status(instance).nics.len();
+    assert_eq!(cloud.converge().len(), devices);
+    assert!(cloud.status(instance).disks.values().all(|disk| disk.limits == Limits::default()));
+    assert!(cloud.status(instance).nics.values().all(|nic| nic.limits == Limits::default()));
 }
 
 #[test]

@@ -81,6 +81,8 @@ pub struct Limits {
     pub first_user: u32,
     /// How many such user ids there are.
     pub users: u32,
+    /// Whether disks and network interfaces get no more than EC2 gives their types.
+    pub speeds: bool,
 }
 
 impl Default for Config {
@@ -109,6 +111,7 @@ impl Default for Limits {
             volume_gib: settings.volume_gib,
             first_user: settings.users.start,
             users: settings.users.end - settings.users.start,
+            speeds: settings.limit_speeds,
         }
     }
 }
@@ -206,6 +209,7 @@ impl Config {
             memory_mib: capacity.memory_mib.saturating_sub(self.limits.reserved_memory_mib),
             architecture: Architecture::HERE,
             volume_gib: self.limits.volume_gib,
+            limit_speeds: self.limits.speeds,
         }
     }
 }
@@ -232,7 +236,7 @@ mod tests {
             parse(&text.join("\n")).unwrap(),
             Config { vmm: Some("/usr/lib/cumulet/cumulet-vmm".into()), ..Config::default() }
         );
-        assert_eq!(text.len(), 8 + 1 + 5, "a line for each setting: {text:?}");
+        assert_eq!(text.len(), 8 + 1 + 6, "a line for each setting: {text:?}");
         assert_eq!(parse(INSTALLED).unwrap(), Config::default());
     }
 

@@ -141,7 +141,8 @@ async fn devices(site: &mut Site<'_>, story: &mut Vec<String>) {
     }))
     .await;
     story.push(portrait(site));
-    let change = Change { gib: Some(3), ..Change::default() };
+    let performance = Performance { iops: Some(3500), throughput: Some(250) };
+    let change = Change { gib: Some(7), kind: Some(VolumeKind::Gp3), performance };
     site.command(Box::new(move |tx| volumes::modify(tx, volume, change))).await;
     let row = site.world().volumes[&volume].clone();
     assert!(site.world().modification_end(&row).is_some());
@@ -211,7 +212,12 @@ fn describe(machine: &MachineState) -> String {
     match machine {
         MachineState::Running { run: Some(run), status: Some(status) } => {
             let disks: u64 = status.disks.values().map(|disk| disk.bytes >> 30).sum();
-            format!("{run} after {} reboots, {disks} GiB, {} interfaces", status.reboots, status.nics.len())
+            let limits = status.disks.values().filter_map(|disk| disk.limits.operations);
+            let operations: u64 = limits.map(|rate| rate.per_second.get()).sum();
+            let (reboots, interfaces) = (status.reboots, status.nics.len());
+            format!(
+                "{run} after {reboots} reboots, {disks} GiB of {operations} IOPS, {interfaces} interfaces"
+            )
         }
         other => format!("{other:?}"),
     }
@@ -256,6 +262,6 @@ async fn a_host_switched_off_and_on_starts_what_should_run() {
     let found = site.host.found();
     assert_eq!((found.machines.len(), found.interfaces.len(), found.networks.len()), (2, 2, 1));
     let runs = found.machines.values().map(describe).collect::<Vec<_>>();
-    let again = "1.2 after 0 reboots, 2 GiB, 1 interfaces";
+    let again = "1.2 after 0 reboots, 2 GiB of 3100 IOPS, 1 interfaces";
     assert_eq!(runs, [again, again], "a second attempt of the same life");
 }

@@ -67,11 +67,15 @@ impl Bucket {
         self.full_at = self.full_at.max(now.as_nanos()).saturating_add(self.time_for(amount.into()));
     }
 
-    /// Fills at another rate from now on; what was taken stays taken, as far as it fits.
+    /// Fills at another rate from now on. What went too far is still to be waited for; of what had been saved up as much
+    /// stays taken as could be saved up now.
     pub fn change(&mut self, now: Duration, per_second: NonZeroU64, burst: u64) {
         let missing =
             self.full_at.saturating_sub(now.as_nanos()).saturating_mul(self.per_second.get().into()) / SECOND;
+        let spent = missing.min(self.burst.into());
+        let debt = missing - spent;
         *self = Self::new(per_second, burst);
+        let missing = spent.min(burst.into()).saturating_add(debt);
         self.full_at = now.as_nanos().saturating_add(self.time_for(missing));
     }
 
@@ -266,6 +270,18 @@ mod tests {
         assert_eq!(bucket.wait(now), Some(Duration::from_millis(2500)));
         bucket.change(now, rate(2000), 10_000);
         assert_eq!(bucket.wait(now), None);
+    }
+
+    #[test]
+    fn spent_savings_are_no_debt_under_a_limit_without_any() {
+        // A volume of type gp2 has lived on its credits for a quarter of an hour, and becomes one of type gp3.
+        let mut bucket = Bucket::new(rate(100), 5_400_000);
+        let now = Duration::from_secs(1);
+        bucket.take(now, 2_700_000);
+        bucket.change(now, rate(3000), 300);
+        assert_eq!(bucket.wait(now), None);
+        bucket.take(now, 300);
+        assert_eq!(bucket.wait(now), Some(Duration::from_millis(100)));
     }
 
     #[test]

@@ -160,8 +160,15 @@ fn obey(request: Request, descriptors: Vec<OwnedFd>, shared: &Shared) -> Answer 
     let mut status = shared.status.lock().unwrap();
     let before = status.clone();
     match request {
-        Request::Status | Request::Resize { .. } | Request::Limit { .. } => {}
         Request::Pause | Request::Resume => status.paused = request == Request::Pause,
+        Request::Status | Request::Resize { .. } => {}
+        Request::Limit { device, limits } => {
+            let DeviceId::Disk(id) = device else { return Answer::Refused { refused: "Not a disk".into() } };
+            match status.disks.get_mut(&id) {
+                Some(disk) => disk.limits = limits,
+                None => return Answer::Refused { refused: "There is no such disk".into() },
+            }
+        }
         Request::Reboot { count, .. } => {
             status.resets += u64::from(status.reboots < count);
             status.reboots = status.reboots.max(count);

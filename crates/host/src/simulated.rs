@@ -16,7 +16,7 @@ use std::time::Duration;
 use spec::Fingerprint;
 use spec::control::{DeviceState, DiskStatus, EndReason, Ending, NicStatus, Status};
 use spec::ids::{ImageId, InstanceId, VolumeId, VpcId};
-use spec::machine::{Device, DeviceId, Machine};
+use spec::machine::{Device, DeviceId, Limits, Machine};
 use spec::network::Network;
 use spec::observed::{MachineState, Observed, Scope};
 use spec::steps::{Resource, Step};
@@ -263,6 +263,17 @@ impl State {
         Ok(())
     }
 
+    fn limit(&mut self, instance: InstanceId, device: DeviceId, limits: Limits) -> Result<(), Error> {
+        self.change(instance, |_, status| {
+            let has = match device {
+                DeviceId::Disk(id) => status.disks.get_mut(&id).map(|disk| &mut disk.limits),
+                DeviceId::Nic(id) => status.nics.get_mut(&id).map(|nic| &mut nic.limits),
+            };
+            *has.ok_or_else(|| refuse(format!("{instance} has no device {device}")))? = limits;
+            Ok(())
+        })
+    }
+
     fn perform(&mut self, step: &Step) -> Result<(), Error> {
         let found = &mut self.found;
         match step {
@@ -319,6 +330,7 @@ impl State {
             Step::DetachDevice(id, device, _) => self.detach(*id, *device)?,
             Step::GrowDisk(id, volume, bytes) => self.grow(*id, *volume, *bytes)?,
             Step::SaveMachine(id) => self.end(*id, EndReason::Saved),
+            Step::LimitDevice(id, device, limits) => self.limit(*id, *device, *limits)?,
             Step::KillMachine(id) => self.lose(*id),
             Step::RemoveMachine(id) => {
                 if let Some(MachineState::Ended(Ending { reason: EndReason::Saved, .. })) =
@@ -471,7 +483,7 @@ mod tests {
 
     #[test]
     fn devices_come_to_running_machines_and_go() {
-        use spec::machine::{Disk, Limits, Run};
+        use spec::machine::{Disk, Rate, Run};
         let host = host();
         let disk =
             |id| Disk { volume: VolumeId::from_random(id), read_only: false, limits: Limits::default() };
@@ -510,10 +522,16 @@ mod tests {
         attach(4).unwrap();
         assert_eq!(ports(), (vec![None, Some(1), Some(0)], 0));
         host.perform(&Step::GrowDisk(instance, VolumeId::from_random(4), 2 << 30)).unwrap();
+        let operations = Some(Rate { per_second: 100.try_into().unwrap(), burst: 0, peak: None });
+        let (limits, id) = (Limits { operations, bytes: None }, DeviceId::Disk(VolumeId::from_random(4)));
+        host.perform(&Step::LimitDevice(instance, id, limits)).unwrap();
         let MachineState::Running { status: Some(status), .. } = &host.found().machines[&instance] else {
             panic!("it runs")
         };
         assert_eq!(status.disks[&VolumeId::from_random(4)].bytes, 2 << 30);
+        assert_eq!(status.limits_of(id), Some(limits));
+        let gone = DeviceId::Disk(VolumeId::from_random(2));
+        assert!(host.perform(&Step::LimitDevice(instance, gone, limits)).is_err());
     }
 
     #[test]

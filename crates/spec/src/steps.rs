@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GroupId, ImageId, InstanceId, InterfaceId, VolumeId, VpcId};
-use crate::machine::{Device, DeviceId, Machine};
+use crate::machine::{Device, DeviceId, Limits, Machine};
 use crate::network::{Interface, Network, SecurityGroup};
 use crate::storage::Volume;
 
@@ -53,6 +53,8 @@ pub enum Step {
     GrowDisk(InstanceId, VolumeId, u64),
     /// Have a machine write itself down and end; see [`crate::control::Request::Save`].
     SaveMachine(InstanceId),
+    /// Change how much a running machine's device may do; see [`crate::control::Request::Limit`].
+    LimitDevice(InstanceId, DeviceId, Limits),
     /// Kill every process of a machine, at once.
     KillMachine(InstanceId),
     /// Take what is left of a machine that has ended: run directory, cgroup. Of one that was saved, what it saved is kept
@@ -81,6 +83,7 @@ impl Step {
             | Self::DetachDevice(instance, _, _)
             | Self::GrowDisk(instance, _, _)
             | Self::SaveMachine(instance)
+            | Self::LimitDevice(instance, _, _)
             | Self::KillMachine(instance)
             | Self::RemoveMachine(instance) => Resource::Machine(*instance),
         }
@@ -106,6 +109,7 @@ impl Step {
             Self::DetachDevice(..) => "detach device from machine",
             Self::GrowDisk(..) => "enlarge disk of machine",
             Self::SaveMachine(_) => "save machine",
+            Self::LimitDevice(..) => "limit device of machine",
             Self::KillMachine(_) => "kill machine",
             Self::RemoveMachine(_) => "clear away machine",
         }

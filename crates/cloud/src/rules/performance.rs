@@ -1,7 +1,6 @@
 //! What a volume's type allows: sizes, I/O operations and MiB a second.
 //!
-//! Speeds are recorded and shown, but no volume is slowed down to its own yet. So what would be a promise, more than a
-//! type has by default, is checked as EC2 checks it and then refused.
+//! What follows from them for the disk of a running instance: [`crate::limits`].
 //! Source: AWS API reference, *EbsBlockDevice*; AWS, *Amazon EBS volume types*.
 
 use crate::model::VolumeKind;
@@ -16,27 +15,29 @@ pub struct Performance {
     pub throughput: Option<u32>,
 }
 
-/// The performance of a volume of `gib` GiB: as it is said, where its type allows it, or its type's own.
-pub fn check(kind: VolumeKind, gib: u32, said: Performance) -> Result<Performance, Refusal> {
-    let (name, has) = (name(kind), within_bounds(kind, gib, said)?);
-    let default = within_bounds(kind, gib, Performance::default());
-    if default.is_ok_and(|default| default == has) {
-        return Ok(has);
-    }
-    let text = format!(
-        "The iops and the throughput of a volume are not enforced here yet: gp3 volumes have 3000 and 125, and {name} \
-         volumes with other ones are refused"
-    );
-    Err(Refusal::new(Reason::Unsupported, text))
-}
-
 /// EC2's name of a type.
 fn name(kind: VolumeKind) -> String {
     format!("{kind:?}").to_lowercase()
 }
 
-/// The same by EC2's rules alone.
-fn within_bounds(kind: VolumeKind, gib: u32, said: Performance) -> Result<Performance, Refusal> {
+impl Performance {
+    /// What a change says, and for what it does not: what the volume has, where it keeps a type to which that can be said;
+    /// for another such type 3,000 operations (AWS API reference, *ModifyVolume*).
+    pub fn or_kept(self, (kind, has): (VolumeKind, Performance), new: VolumeKind) -> Self {
+        use VolumeKind::{Gp3, Io1, Io2};
+        match new {
+            Gp3 | Io1 | Io2 if new == kind => {
+                let Self { iops, throughput } = self;
+                Self { iops: iops.or(has.iops), throughput: throughput.or(has.throughput) }
+            }
+            Gp3 | Io1 | Io2 => Self { iops: self.iops.or(Some(3000)), ..self },
+            _ => self,
+        }
+    }
+}
+
+/// The performance of a volume of `gib` GiB: as it is said, where its type allows it, or its type's own.
+pub fn check(kind: VolumeKind, gib: u32, said: Performance) -> Result<Performance, Refusal> {
     use VolumeKind::*;
     let sizes = match kind {
         Gp2 | Io1 => (if kind == Gp2 { 1 } else { 4 }, 16 * 1024),
@@ -116,7 +117,7 @@ mod tests {
     fn bounded(kind: VolumeKind, gib: u32, iops: u32, throughput: u32) -> Result<(u32, u32), Reason> {
         let said = |number| Some(number).filter(|number| *number > 0);
         let said = Performance { iops: said(iops), throughput: said(throughput) };
-        let has = within_bounds(kind, gib, said).map_err(|refusal| refusal.reason)?;
+        let has = check(kind, gib, said).map_err(|refusal| refusal.reason)?;
         Ok((has.iops.unwrap_or_default(), has.throughput.unwrap_or_default()))
     }
 
@@ -165,14 +166,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_enforced_is_not_promised() {
+    fn what_a_change_does_not_say_stays_with_the_type() {
         let said = |iops, throughput| Performance { iops, throughput };
-        assert_eq!(check(Gp3, 8, said(Some(3000), Some(125))).unwrap(), said(Some(3000), Some(125)));
-        assert_eq!(check(Gp3, 8, said(Some(3000), None)).unwrap(), said(Some(3000), Some(125)));
-        for (kind, said) in
-            [(Gp3, said(Some(3500), None)), (Gp3, said(None, Some(200))), (Io2, said(Some(500), None))]
-        {
-            assert_eq!(check(kind, 8, said).unwrap_err().reason, Reason::Unsupported, "{kind:?}");
-        }
+        let has = said(Some(4000), Some(250));
+        assert_eq!(said(None, Some(500)).or_kept((Gp3, has), Gp3), said(Some(4000), Some(500)));
+        assert_eq!(said(Some(100), None).or_kept((Io1, has), Io1).iops, Some(100));
+        // Another type: 3,000 where it has a number at all.
+        assert_eq!(said(None, None).or_kept((Gp3, has), Io2), said(Some(3000), None));
+        assert_eq!(said(None, None).or_kept((Io1, has), Gp3), said(Some(3000), None));
+        assert_eq!(said(None, None).or_kept((Gp3, has), Gp2), said(None, None));
+        // What follows from the size is counted anew.
+        assert_eq!(said(None, None).or_kept((Gp2, has), Gp2), said(None, None));
     }
 }

@@ -166,11 +166,12 @@ pub struct Change {
     pub gib: Option<u32>,
     /// Its type.
     pub kind: Option<VolumeKind>,
-    /// Its speed, or its type's own.
+    /// Its speed.
     pub performance: Performance,
 }
 
-/// Changes a volume, attached or not; a running guest sees it grow. One that nobody has open grows when it is opened.
+/// Changes a volume, attached or not; a running guest sees it grow, and is let do more or less at once. One that nobody has
+/// open changes when it is opened.
 pub fn modify(tx: &mut Tx<'_>, id: VolumeId, change: Change) -> Result<(), Refusal> {
     let volume = require(tx, id)?;
     let state = tx.world().volume_state(&volume);
@@ -186,7 +187,9 @@ pub fn modify(tx: &mut Tx<'_>, id: VolumeId, change: Change) -> Result<(), Refus
         let text = format!("New size cannot be smaller than existing size: {gib} GiB, {} GiB", volume.gib);
         return Err(Refusal::new(Reason::InvalidValue, text));
     }
-    let Performance { iops, throughput } = performance::check(kind, gib, change.performance)?;
+    let has = Performance { iops: volume.iops, throughput: volume.throughput };
+    let said = change.performance.or_kept((volume.kind, has), kind);
+    let Performance { iops, throughput } = performance::check(kind, gib, said)?;
     capacity::fit_volumes(tx.world(), u64::from(gib - volume.gib))?;
     let modification = Some(Modification {
         started: tx.now,

@@ -190,6 +190,10 @@ impl Cloud {
             Step::RemoveMemory(id) => drop(host.memories.remove(id)),
             Step::SaveMachine(id) if self.guests_obey => self.end(*id, EndReason::Saved),
             Step::SaveMachine(id) => self.status(*id).save = Some(Save::Failed("Disk full in a test".into())),
+            Step::LimitDevice(id, device, limits) => match device {
+                DeviceId::Disk(volume) => self.status(*id).disks.get_mut(volume).unwrap().limits = *limits,
+                DeviceId::Nic(nic) => self.status(*id).nics.get_mut(nic).unwrap().limits = *limits,
+            },
             Step::KillMachine(id) => self.kill(*id),
             Step::RemoveMachine(id) => {
                 if let Some(MachineState::Ended(Ending { reason: EndReason::Saved, .. })) =

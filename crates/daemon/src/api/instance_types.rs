@@ -1,6 +1,6 @@
 //! Instance types, and where they are offered: what the catalog has for this host's processor.
 //!
-//! Sizes are EC2's. What EC2 says of Amazon's hardware beyond that (clock speed, bandwidth, NVMe, ENA) is not said.
+//! Sizes and bandwidths are EC2's. What EC2 says of Amazon's hardware beyond that (clock speed, NVMe, ENA) is not said.
 
 use cloud::Settings;
 use cloud::catalog::{self, InstanceType};
@@ -10,9 +10,6 @@ use ec2::{Error, Handler};
 use super::Api;
 use crate::filters::Fields;
 use crate::pages::{Listed, MAX_RESULTS};
-
-/// EC2's words where it promises no number.
-const NETWORK_PERFORMANCE: &str = "Low to Moderate";
 
 static TYPES: Listed = Listed {
     fields: Fields {
@@ -158,15 +155,19 @@ fn show(kind: &InstanceType) -> wire::InstanceTypeInfo {
 }
 
 fn show_network(kind: &InstanceType) -> wire::NetworkInfo {
+    let [baseline, peak] = [kind.network_mbit, kind.network_peak_mbit()].map(|mbit| f64::from(mbit) / 1000.0);
+    let network_performance = format!("Up to {peak} Gigabit");
     wire::NetworkInfo {
-        network_performance: NETWORK_PERFORMANCE.into(),
+        network_performance: network_performance.clone(),
         maximum_network_interfaces: kind.max_interfaces,
         maximum_network_cards: 1,
         default_network_card_index: 0,
         network_cards: vec![wire::NetworkCardInfo {
             network_card_index: 0,
-            network_performance: NETWORK_PERFORMANCE.into(),
+            network_performance,
             maximum_network_interfaces: kind.max_interfaces,
+            baseline_bandwidth_in_gbps: Some(baseline),
+            peak_bandwidth_in_gbps: Some(peak),
         }],
         ipv4_addresses_per_interface: kind.addresses_per_interface,
         ipv6_addresses_per_interface: 0,

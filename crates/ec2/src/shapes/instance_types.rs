@@ -117,6 +117,8 @@ pub struct NetworkCardInfo {
     pub network_card_index: u32,
     pub network_performance: String,
     pub maximum_network_interfaces: u32,
+    pub baseline_bandwidth_in_gbps: Option<f64>,
+    pub peak_bandwidth_in_gbps: Option<f64>,
 }
 
 /// The placement groups that an instance type can be in.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::common::{
     AttachmentStatus, Filter, GroupIdentifier, NO_MANAGED_RESOURCES, StateReason, Tag, TagSpecification,
 };
-use super::volumes::{EbsBlockDevice, UNENFORCED};
-use crate::query::{Unobeyed, moot, only, partly, refused};
+use super::volumes::EbsBlockDevice;
+use crate::query::{Unobeyed, moot, only, refused};
 use crate::{Blob, NonEmpty, Timestamp};
 
 /// [RunInstances](https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html).
@@ -43,10 +43,8 @@ pub(crate) const RUN_INSTANCES: &[Unobeyed] = &[
     refused("BlockDeviceMapping.N.Ebs.AvailabilityZoneId"),
     only("BlockDeviceMapping.N.Ebs.EbsCardIndex", "0"),
     only("BlockDeviceMapping.N.Ebs.Encrypted", "false"),
-    partly("BlockDeviceMapping.N.Ebs.Iops", UNENFORCED),
     refused("BlockDeviceMapping.N.Ebs.KmsKeyId"),
     refused("BlockDeviceMapping.N.Ebs.OutpostArn"),
-    partly("BlockDeviceMapping.N.Ebs.Throughput", UNENFORCED),
     refused("BlockDeviceMapping.N.Ebs.VolumeInitializationRate"),
     only("CapacityReservationSpecification.CapacityReservationPreference", "open"),
     refused("CapacityReservationSpecification.CapacityReservationTarget"),

@@ -8,9 +8,6 @@ use super::instances::ProductCode;
 use crate::Timestamp;
 use crate::query::{Unobeyed, only, partly, refused};
 
-/// What is said of a volume's speed beside what can be said.
-pub(super) const UNENFORCED: &str = "only what the volume's type has by default: speeds are not enforced yet";
-
 /// The kinds of volume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -61,13 +58,11 @@ pub struct CreateVolumeRequest {
 
 pub(crate) const CREATE_VOLUME: &[Unobeyed] = &[
     only("Encrypted", "false"),
-    partly("Iops", UNENFORCED),
     refused("KmsKeyId"),
     only("MultiAttachEnabled", "false"),
     refused("Operator"),
     refused("OutpostArn"),
     partly("SnapshotId", "there are no snapshots yet"),
-    partly("Throughput", UNENFORCED),
     refused("VolumeInitializationRate"),
 ];
 
@@ -118,8 +113,7 @@ pub struct ModifyVolumeRequest {
     pub volume_type: Option<VolumeType>,
 }
 
-pub(crate) const MODIFY_VOLUME: &[Unobeyed] =
-    &[partly("Iops", UNENFORCED), only("MultiAttachEnabled", "false"), partly("Throughput", UNENFORCED)];
+pub(crate) const MODIFY_VOLUME: &[Unobeyed] = &[only("MultiAttachEnabled", "false")];
 
 /// The answer to [`ModifyVolumeRequest`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

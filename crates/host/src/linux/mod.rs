@@ -156,6 +156,7 @@ impl Host for Linux {
             }
             Step::DetachDevice(instance, device, force) => self.machines.detach(*instance, *device, *force),
             Step::GrowDisk(instance, volume, bytes) => self.machines.grow_disk(*instance, *volume, *bytes),
+            Step::LimitDevice(instance, device, limits) => self.machines.limit(*instance, *device, *limits),
             Step::PowerOff(instance) => self.machines.power_off(*instance),
             Step::Reboot(instance, count) => self.machines.reboot(*instance, *count),
             Step::SaveMachine(instance) => self.machines.save(*instance, &self.storage.memories),

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use host::{Error, ErrorKind};
 use spec::control::{DeviceState, Status};
 use spec::ids::{InterfaceId, VolumeId, VpcId};
-use spec::machine::{Device, DeviceId, Disk, Limits, Mac, Nic};
+use spec::machine::{Device, DeviceId, Disk, Limits, Mac, Nic, Rate};
 use spec::observed::MachineState;
 use spec::storage::Volume;
 use volume::Access;
@@ -84,6 +84,24 @@ fn a_volume_larger_than_all_before_can_be_written_to_its_end() {
             assert_eq!(world.say("write last"), "written 1");
         }
     }
+}
+
+#[test]
+fn limits_are_handed_on_and_shown() {
+    let Some(world) = started() else { return };
+    let id = volume(&world, 42, BYTES);
+    attach(&world, id).unwrap();
+    assert_eq!(status(&world).disks[&id].limits, Limits::default());
+    let operations = Some(Rate { per_second: 3000.try_into().unwrap(), burst: 300, peak: None });
+    let limits = Limits { operations, bytes: None };
+    world.machines.limit(INSTANCE, DeviceId::Disk(id), limits).unwrap();
+    assert_eq!(status(&world).disks[&id].limits, limits);
+    let nobody = DeviceId::Disk(VolumeId::from_random(99));
+    let error = world.machines.limit(INSTANCE, nobody, limits).unwrap_err();
+    assert_eq!(
+        error.chain(),
+        format!("Could not limit {nobody} of machine {INSTANCE}: There is no such disk")
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use spec::control::{DeviceState, Request};
 use spec::ids::{InstanceId, VolumeId};
-use spec::machine::{Device, DeviceId, descriptors as names};
+use spec::machine::{Device, DeviceId, Limits, descriptors as names};
 
 use super::launch::{OpenTap, access, largest, named_taps};
 use super::{ANSWER, Machines, control};
@@ -65,6 +65,13 @@ impl Machines {
         self.ask(instance, &Request::Resize { volume, bytes })
             .map(|_| ())
             .map_err(|error| self.failed(instance, &format!("enlarge {volume} of"), error))
+    }
+
+    /// Changes how much a running machine's device may do.
+    pub fn limit(&self, instance: InstanceId, device: DeviceId, limits: Limits) -> Result<(), Error> {
+        self.ask(instance, &Request::Limit { device, limits })
+            .map(|_| ())
+            .map_err(|error| self.failed(instance, &format!("limit {device} of"), error))
     }
 
     fn allow_files_like(&self, instance: InstanceId, files: [&File; 2]) -> Result<(), Error> {
