@@ -12,6 +12,15 @@ def test_an_instance_boots_knows_itself_and_is_reached(instance):
     assert instance.ssh("cat /var/lib/tiny/instance-id").strip() == instance.id
 
 
+def test_its_process_is_bounded_as_its_type_says(instance, cloud):
+    instance.wait_for_state("running")
+    files = "memory.max pids.max cpu.max cpu.weight io.max"
+    memory, tasks, processors, weight, disk = cloud.lab.shell(f"cd /sys/fs/cgroup/cumulet/{instance.id} && cat {files}").splitlines()
+    # A nano: two vCPUs, 512 MiB, EBS at most at 2,085 Mbit/s and 11,800 operations.
+    assert (int(memory) >> 20, int(tasks), processors, weight) == (512 + 256, 2 + 128, "300000 100000", "200")
+    assert disk.split(" ")[1:] == ["rbps=260625000", "wbps=260625000", "riops=11800", "wiops=11800"]
+
+
 def test_user_data_runs_once_and_is_seen_on_the_console(launch, ec2):
     instance = launch(user_data="#!/bin/sh\necho user-data speaks for $(cat /var/lib/tiny/instance-id)")
     instance.wait_for_console(f"user-data speaks for {instance.id}")

@@ -46,6 +46,16 @@ impl InstanceType {
         if self.burstable() { 5000 } else { 10_000 }
     }
 
+    /// What its volumes do together at most, in Mbit/s and in operations a second: "maximum bandwidth" and "maximum IOPS".
+    pub fn storage_maximum(&self) -> (u32, u32) {
+        match (self.family(), self.name.ends_with("large")) {
+            ("t3" | "t4g", false) => (2085, 11_800),
+            ("t3" | "t4g", true) => (2780, 15_700),
+            ("m5", _) => (4750, 18_750),
+            _ => (4750, 20_000),
+        }
+    }
+
     /// Processor cores: EC2 counts two threads to a core on x86_64, one on Arm.
     pub fn cores(&self) -> u8 {
         self.vcpus / self.threads_per_core()

@@ -8,7 +8,7 @@
 //! can be whenever its machine begins, not what it was when the last one ended.
 //!
 //! Sources: AWS, *Amazon EBS volume types* with its pages on General Purpose, Provisioned IOPS, HDD and previous
-//! generation volumes; AWS, *Amazon EC2 instance network bandwidth*.
+//! generation volumes; AWS, *Amazon EC2 instance network bandwidth*; AWS, *EBS-optimized instance types*.
 
 use std::num::NonZeroU64;
 
@@ -69,6 +69,13 @@ pub fn of_interface(kind: &InstanceType) -> Limits {
     let [baseline, peak] =
         [kind.network_mbit, kind.network_peak_mbit()].map(|mbit| u64::from(mbit) * 1_000_000 / 8);
     bytes_only(saved_up(baseline, peak.saturating_sub(baseline) * NETWORK_PEAK, peak))
+}
+
+/// How much an instance's volumes may do together on the host's disks. EC2 has a baseline too, to which a small type falls
+/// after half an hour a day; here the maximum holds for good, since a volume's own speed is kept anyway.
+pub fn of_machine(kind: &InstanceType) -> Limits {
+    let (mbit, operations) = kind.storage_maximum();
+    both(steady(operations.into()), steady(u64::from(mbit) * 1_000_000 / 8))
 }
 
 /// Bytes of an HDD volume: MiB a second for each TiB, in the long run and out of what was saved up, which is as many bytes
@@ -196,5 +203,11 @@ mod tests {
             assert_eq!(limits.bytes.unwrap().burst / (peak - baseline), 300, "{name}: seconds at the peak");
             assert_eq!(limits.operations, None);
         }
+    }
+
+    #[test]
+    fn machines_have_their_types_maximum_of_ebs() {
+        let limits = of_machine(catalog::find("t3.nano").unwrap());
+        assert_eq!((speeds(limits.bytes).0, speeds(limits.operations).0), (260_625_000, 11_800));
     }
 }

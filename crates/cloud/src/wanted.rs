@@ -68,7 +68,11 @@ impl World {
                 hibernates: instance.hibernation,
                 // Whether there is something to go on from is seen when it is started.
                 resumes: false,
-            },
+                storage: if self.settings.limit_speeds {
+                    limits::of_machine(kind)
+                } else {
+                    Limits::default()
+                },
             },
         })
     }

@@ -24,6 +24,7 @@ use std::thread;
 use host::linux::machines::{Machines, Places};
 use host::linux::storage::Storage;
 use host::linux::storage::reader::{self, Processes};
+use host::linux::sys::cgroup::Cgroups;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use spec::console;
 use spec::control::{
@@ -331,7 +332,8 @@ fn launcher(folder: &Path) {
         kvm: "/dev/null".into(),
         group,
     };
-    let reader = Processes { program: places.program.clone(), user: machine.user + 1 };
+    let cgroups = Cgroups::find(&places.group).unwrap();
+    let reader = Processes { program: places.program.clone(), user: machine.user + 1, cgroups };
     let storage = Storage::open(&folder.join("state"), Box::new(reader)).unwrap();
     let machines = Machines::open(places).unwrap();
     let no_tap = |_: &Nic| unreachable!("the machine of the tests has no network interface");

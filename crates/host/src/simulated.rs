@@ -501,6 +501,7 @@ mod tests {
             reboots: 0,
             hibernates: false,
             resumes: false,
+            storage: Limits::default(),
         };
         (1..5).for_each(|id| host.perform(&create(id)).unwrap());
         host.perform(&Step::StartMachine(machine)).unwrap();

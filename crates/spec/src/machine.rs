@@ -47,6 +47,10 @@ pub struct Machine {
     /// It goes on from what was saved of it, which is used up by that; from its kernel where there is nothing.
     #[serde(default)]
     pub resumes: bool,
+    /// How much its process may do on the host's disks, reading and writing each, whatever its own disks may: the rates alone,
+    /// without bursts.
+    #[serde(default)]
+    pub storage: Limits,
 }
 
 /// One life of an instance: incarnation *n* as the user asked for it, attempt *k* to keep it up.

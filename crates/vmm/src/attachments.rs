@@ -326,6 +326,7 @@ mod tests {
             reboots: 0,
             hibernates: false,
             resumes: false,
+            storage: spec::machine::Limits::default(),
         }
     }
 

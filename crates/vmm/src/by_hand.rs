@@ -228,6 +228,7 @@ fn describe(arguments: &Arguments) -> Machine {
         reboots: 0,
         hibernates: false,
         resumes: false,
+        storage: Limits::default(),
     }
 }
 

@@ -69,9 +69,8 @@ pub struct Linux {
 impl Linux {
     /// Proves that this machine can hold instances, and clears what an earlier process left half made. One process at a time.
     pub fn open(options: &Options) -> Result<Self, Error> {
-        let reader = Processes { program: THIS_PROGRAM.into(), user: options.reader_user };
-        let storage = Storage::open(&options.state, Box::new(reader))?;
         let machines = Machines::open(places(options)?)?;
+        let storage = Storage::open(&options.state, Box::new(readers(options)?))?;
         let services = services(options)?;
         Ok(Self { networks: Networks::new(&options.state)?, storage, machines, services })
     }
@@ -87,6 +86,7 @@ impl Linux {
             let exists = services.exists();
             services.end().map(|()| exists)
         });
+        let ended = ended.and_then(|exists| readers(options)?.end().map(|()| exists));
         let (mut done, killed) = machines.teardown();
         if let Ok(true) = ended {
             done.push("Ended the process that answers guests".to_owned());
@@ -120,9 +120,16 @@ fn places(options: &Options) -> Result<Places, Error> {
     })
 }
 
+fn cgroups() -> Result<Cgroups, Error> {
+    Cgroups::find(names::PREFIX).map_err(|error| Error::passing("Could not look for control groups", error))
+}
+
+fn readers(options: &Options) -> Result<Processes, Error> {
+    Ok(Processes { program: THIS_PROGRAM.into(), user: options.reader_user, cgroups: cgroups()? })
+}
+
 fn services(options: &Options) -> Result<Services, Error> {
-    let cgroups = Cgroups::find(names::PREFIX)
-        .map_err(|error| Error::passing("Could not look for control groups", error))?;
+    let cgroups = cgroups()?;
     let (run, state) = (options.run.clone(), options.state.clone());
     Ok(Services::new(run, state, THIS_PROGRAM.into(), options.services_user, cgroups))
 }

@@ -24,7 +24,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::machines::control::connect_at_once;
 use super::network::Networks;
-use super::sys::cgroup::{Cgroups, Limits};
+use super::sys::cgroup::{Cgroups, Limits, USUAL_WEIGHT};
 use super::sys::command::{Detached, Who};
 use super::sys::confine::{Call, ConfineError, Confinement, USUAL, allow_only};
 use super::sys::files;
@@ -40,7 +40,8 @@ const LOG: &str = "CUMULET_LOG";
 /// The control group of the process among ours. No instance is called so.
 const GROUP: &str = "guests";
 /// What it may use: memory for what all guests may know, few threads, two processors.
-const LIMITS: Limits = Limits { memory: 512 << 20, tasks: 8, processors: 2 };
+const LIMITS: Limits =
+    Limits { memory: 512 << 20, tasks: 8, processors: 2, weight: USUAL_WEIGHT, disk: None };
 /// The most memory it may address, in bytes.
 const MEMORY: u64 = 2 << 30;
 /// Sockets: four for each subnet, and what guests together may hold open.
@@ -130,7 +131,7 @@ impl Services {
     fn start(&self, program: &File, listener: OwnedFd) -> Result<(), Error> {
         let what = "Could not start the process that answers guests";
         let failed = |error: io::Error| Error::passing(what, error);
-        let group = self.cgroups.make(GROUP, LIMITS).map_err(failed)?;
+        let group = self.cgroups.make(GROUP, &LIMITS).map_err(failed)?;
         let errors = self.open_log().map_err(failed)?;
         let (user, log) = (self.user.to_string(), env::var(LOG).unwrap_or_default());
         let process = Detached {

@@ -1,6 +1,7 @@
 //! What a launched process is given, and what becomes of a launch that fails or is cut short.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Instant;
@@ -67,6 +68,40 @@ fn a_process_is_alone_and_has_what_it_was_handed_and_nothing_else() {
     expected.extend([volume("base"), volume("data"), volume("map")]);
     assert_eq!(names, expected.iter().collect::<Vec<_>>());
     assert_eq!(report["open_at_first"], 3 + names.len(), "something else was left open");
+}
+
+#[test]
+fn a_group_bounds_what_the_type_allows() {
+    let Some(world) = World::new() else { return };
+    let two = Machine { vcpus: 2, ..machine(1) };
+    world.start(&two).unwrap();
+    let group = world.group().join(INSTANCE.to_string());
+    let readers = world.group().join("readers");
+    let disk = world.storage.disk().unwrap();
+    let mut tried = 0;
+    let mut check =
+        |group: &Path, file: &str, holds: &dyn Fn(&str) -> bool| match fs::read_to_string(group.join(file)) {
+            Ok(text) => {
+                assert!(holds(text.trim_end()), "{file}: {text}");
+                tried += 1;
+            }
+            Err(_) => eprintln!("not tried: no {file} here, so its controller is of version 1, or missing"),
+        };
+    check(&group, "memory.max", &|text| text == ((64 + 256) << 20).to_string());
+    check(&group, "pids.max", &|text| text == "130");
+    check(&group, "cpu.max", &|text| text == "300000 100000");
+    check(&group, "cpu.weight", &|text| text == "200");
+    check(&group, "io.weight", &|text| text == "default 200");
+    match disk {
+        Some(_) => check(&group, "io.max", &|text| {
+            text.ends_with(" rbps=260625000 wbps=260625000 riops=11800 wiops=11800")
+        }),
+        None => eprintln!("not tried: the volumes are on no single disk"),
+    }
+    check(&readers, "memory.max", &|text| text == (2_u64 << 30).to_string());
+    check(&readers, "pids.max", &|text| text == "64");
+    check(&readers, "cgroup.procs", &str::is_empty);
+    assert!(tried > 0);
 }
 
 #[test]

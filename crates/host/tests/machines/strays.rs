@@ -54,7 +54,7 @@ fn a_teardown_leaves_no_process_no_folder_and_no_group() {
     let Some(world) = World::new() else { return };
     world.start(&machine(1)).unwrap();
     fs::create_dir_all(world.group().join("i-00000000000000063")).unwrap();
-    let (done, result) = world.machines.teardown();
+    let (done, result) = world.teardown();
     result.unwrap();
     assert_eq!(
         done,

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,8 +13,9 @@ use host::Error;
 use host::linux::machines::{Machines, Places};
 use host::linux::storage::Storage;
 use host::linux::storage::reader::Processes;
+use host::linux::sys::cgroup::Cgroups;
 use spec::ids::{ImageId, InstanceId, VolumeId};
-use spec::machine::{Disk, Limits, Machine, Nic, Run};
+use spec::machine::{Disk, Limits, Machine, Nic, Rate, Run};
 use spec::observed::{MachineState, Observed, Scope};
 use spec::storage::Volume;
 
@@ -49,7 +51,7 @@ impl World {
             kvm: "/dev/null".into(),
             group: name.clone(),
         };
-        let storage = Storage::open(&folder.join("state"), Box::new(reader())).unwrap();
+        let storage = Storage::open(&folder.join("state"), Box::new(reader(&name))).unwrap();
         storage.import_image(IMAGE, bootable_disk(&folder), &mut |_, _| {}).unwrap();
         storage.create_volume(&Volume { id: VOLUME, bytes: 1 << 30, base: Some(IMAGE) }).unwrap();
         fs::write(folder.join("group"), name).unwrap();
@@ -102,6 +104,13 @@ impl World {
         answer.trim_end().to_owned()
     }
 
+    /// Takes everything away but what the machines said.
+    pub(crate) fn teardown(&self) -> (Vec<String>, Result<(), Error>) {
+        let ended = reader(&self.places.group).end();
+        let (done, result) = self.machines.teardown();
+        (done, ended.and(result))
+    }
+
     /// The folder of the world's control group.
     pub(crate) fn group(&self) -> PathBuf {
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
@@ -113,14 +122,14 @@ impl World {
     pub(crate) fn remains(&self) -> Vec<String> {
         let names =
             |folder: &Path| fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
-        let groups = names(&self.group()).filter(|path| path.is_dir());
+        let groups = names(&self.group()).filter(|path| path.is_dir() && !path.ends_with("readers"));
         names(&self.places.machines).chain(groups).map(|path| path.display().to_string()).collect()
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        let (_, result) = self.machines.teardown();
+        let (_, result) = self.teardown();
         let _ = fs::remove_dir_all(&self.folder);
         if !std::thread::panicking() {
             result.unwrap();
@@ -143,7 +152,12 @@ pub(crate) fn machine(attempt: u32) -> Machine {
         reboots: 0,
         hibernates: false,
         resumes: false,
+        storage: Limits { operations: rate(11_800), bytes: rate(260_625_000) },
     }
+}
+
+fn rate(per_second: u64) -> Option<Rate> {
+    NonZeroU64::new(per_second).map(|per_second| Rate { per_second, burst: 0, peak: None })
 }
 
 /// Waits until there is an answer.
@@ -159,8 +173,8 @@ pub(crate) fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Who reads disks: a process of its own, as on a real host.
-fn reader() -> Processes {
-    Processes { program: fake_monitor(), user: USER + 1 }
+fn reader(group: &str) -> Processes {
+    Processes { program: fake_monitor(), user: USER + 1, cgroups: Cgroups::find(group).unwrap() }
 }
 
 /// The example, which cargo builds with the tests.

@@ -48,6 +48,7 @@ impl Launcher {
             reboots: 0,
             hibernates: false,
             resumes: false,
+            storage: Limits::default(),
         };
         let launch = Launch { machine, command_line: "console=ttyS0".to_owned() };
         Self { folder, launch, without: Vec::new(), largest_file: None }

@@ -11,13 +11,13 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use spec::ids::{InstanceId, VolumeId};
-use spec::machine::{Disk, Launch, Machine, Nic, descriptors as names};
+use spec::machine::{Disk, Launch, Machine, Nic, Rate, descriptors as names};
 use volume::{Access, Parts};
 
 use super::folder::Folder;
 use super::logs::Logs;
 use crate::linux::storage::{Saved, Storage};
-use crate::linux::sys::cgroup::{Cgroups, Limits};
+use crate::linux::sys::cgroup::{Cgroups, DiskLimits, DiskNumber, Limits, USUAL_WEIGHT};
 use crate::linux::sys::command::{self, Detached, Who};
 use crate::{Error, ErrorKind};
 
@@ -96,8 +96,11 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
             handed.add(name, queue);
         }
     }
-    let group =
-        ground.cgroups.make(&id.to_string(), limits(machine)).map_err(failed("make the control group"))?;
+    let disk = ground.storage.disk().map_err(failed("find the host's disk"))?;
+    let group = ground
+        .cgroups
+        .make(&id.to_string(), &limits(machine, disk))
+        .map_err(failed("make the control group"))?;
     let program = File::open(ground.program).map_err(failed("open the program for the process"))?;
     handed.add(names::CONSOLE_RING, ground.logs.new_console(id).map_err(failed("make the console's file"))?);
     let errors = ground.logs.monitor(id).map_err(failed("open the log"))?;
@@ -170,11 +173,16 @@ fn saved_bytes(machine: &Machine) -> u64 {
     if machine.hibernates { u64::from(machine.memory_mib) << 20 } else { 0 }
 }
 
-fn limits(machine: &Machine) -> Limits {
+/// What a machine's process may use, `disk` being the one that holds its volumes.
+fn limits(machine: &Machine, disk: Option<DiskNumber>) -> Limits {
+    let rate = |rate: Option<Rate>| rate.map(|rate| rate.per_second.get());
+    let (bytes, operations) = (rate(machine.storage.bytes), rate(machine.storage.operations));
     Limits {
         memory: (u64::from(machine.memory_mib) << 20) + MEMORY_BESIDES,
         tasks: u32::from(machine.vcpus) + TASKS_BESIDES,
         processors: u32::from(machine.vcpus) + PROCESSORS_BESIDES,
+        weight: u32::from(machine.vcpus) * USUAL_WEIGHT,
+        disk: disk.map(|disk| DiskLimits { disk, bytes, operations }),
     }
 }
 

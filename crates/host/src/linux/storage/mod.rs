@@ -31,6 +31,7 @@ pub(crate) mod testing;
 mod tests;
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -50,6 +51,7 @@ pub use self::qcow2::Qcow2Error;
 use self::image::Bench;
 use self::kernels::Kernels;
 use self::reader::{ReadError, Reader};
+use super::sys::cgroup::DiskNumber;
 use super::sys::files;
 use crate::{Error, ErrorKind};
 
@@ -94,6 +96,11 @@ impl Storage {
                 .map_err(|error| Error::passing(format!("Could not prepare {}", folder.display()), error))?;
         }
         Ok(storage)
+    }
+
+    /// The host's disk that volumes are on, where that is one.
+    pub fn disk(&self) -> io::Result<Option<DiskNumber>> {
+        DiskNumber::of(&self.volumes)
     }
 
     /// Adds the images, volumes and saved machines within `scope` that are whole to `observed`.

@@ -5,9 +5,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -27,7 +29,7 @@ pub struct Cgroups {
 }
 
 /// What a group's processes may use together. A limit whose controller the host has elsewhere (version 1) is not set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Memory in bytes.
     pub memory: u64,
@@ -35,7 +37,31 @@ pub struct Limits {
     pub tasks: u32,
     /// Processors.
     pub processors: u32,
+    /// Its share of processors and disks while all together want more than there is; [`USUAL_WEIGHT`] is everybody's.
+    pub weight: u32,
+    /// What it may do on a disk of the host.
+    pub disk: Option<DiskLimits>,
 }
+
+/// What may be done on a disk each second, reading and writing each.
+#[derive(Clone, Debug)]
+pub struct DiskLimits {
+    /// Which disk.
+    pub disk: DiskNumber,
+    /// Bytes, if they are bounded.
+    pub bytes: Option<u64>,
+    /// Operations, if they are.
+    pub operations: Option<u64>,
+}
+
+/// The kernel's number of a whole disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskNumber(String);
+
+/// The weight of a group that says nothing.
+pub const USUAL_WEIGHT: u32 = 100;
+/// The largest weight that there is.
+const MOST_WEIGHT: u32 = 10_000;
 
 impl Cgroups {
     /// The group called `name` directly below the mounted hierarchy; it is made with the first group in it. An error of
@@ -49,7 +75,7 @@ impl Cgroups {
     }
 
     /// Makes a group, if it is not there, and sets its limits. A process that writes "0" into the answer is in the group.
-    pub fn make(&self, name: &str, limits: Limits) -> io::Result<File> {
+    pub fn make(&self, name: &str, limits: &Limits) -> io::Result<File> {
         let group = self.folder.join(name);
         for parent in [self.folder.parent().unwrap_or(&self.folder), &self.folder] {
             if_exists(fs::create_dir(parent))?;
@@ -57,12 +83,18 @@ impl Cgroups {
         }
         if_exists(fs::create_dir(&group))?;
         let quota = u64::from(limits.processors) * 100_000;
+        let weight = limits.weight.clamp(1, MOST_WEIGHT);
         for (file, value) in [
             ("memory.max", limits.memory.to_string()),
             ("pids.max", limits.tasks.to_string()),
             ("cpu.max", format!("{quota} 100000")),
+            ("cpu.weight", weight.to_string()),
+            ("io.weight", format!("default {weight}")),
         ] {
             write_if_there(&group.join(file), &value)?;
+        }
+        if let Some(limits) = &limits.disk {
+            limits.write(&group)?;
         }
         OpenOptions::new().write(true).open(group.join("cgroup.procs"))
     }
@@ -104,6 +136,34 @@ impl Cgroups {
     }
 }
 
+impl DiskLimits {
+    /// Sets them, where there is the controller and it can hold this disk to anything.
+    fn write(&self, group: &Path) -> io::Result<()> {
+        let number =
+            |number: Option<u64>| number.map_or_else(|| "max".to_owned(), |number| number.to_string());
+        let (DiskNumber(disk), bytes, operations) = (&self.disk, number(self.bytes), number(self.operations));
+        let words = format!("{disk} rbps={bytes} wbps={bytes} riops={operations} wiops={operations}");
+        match write_if_there(&group.join("io.max"), &words) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+}
+
+impl DiskNumber {
+    /// Of the disk that a folder is on; none where that is no single one: a file system of several, in memory, or of another
+    /// machine.
+    pub fn of(folder: &Path) -> io::Result<Option<Self>> {
+        let device = fs::metadata(folder)?.dev();
+        let name = format!("/sys/dev/block/{}:{}", libc::major(device), libc::minor(device));
+        let Some(place) = if_there(fs::canonicalize(name))? else { return Ok(None) };
+        // Limits are of whole disks; a partition's folder is in its disk's.
+        let disk = if place.join("partition").exists() { place.parent().unwrap_or(&place) } else { &place };
+        let number = if_there(fs::read_to_string(disk.join("dev")))?;
+        Ok(number.map(|number| Self(number.trim_end().to_owned())))
+    }
+}
+
 /// Where the hierarchy of version 2 is mounted, out of the table of mounts (proc_pid_mounts(5)).
 fn mounted(mounts: &str) -> Option<PathBuf> {
     let mut lines = mounts.lines().map(|line| line.split(' '));
@@ -118,7 +178,7 @@ fn mounted(mounts: &str) -> Option<PathBuf> {
 fn delegate(group: &Path) -> io::Result<()> {
     let available = read_if_there(&group.join("cgroup.controllers"), MOST)?.unwrap_or_default();
     let available = String::from_utf8_lossy(&available).into_owned();
-    for controller in ["memory", "pids", "cpu"] {
+    for controller in ["memory", "pids", "cpu", "io"] {
         if available.split_ascii_whitespace().any(|word| word == controller) {
             let _ = write_if_there(&group.join("cgroup.subtree_control"), &format!("+{controller}"));
         }

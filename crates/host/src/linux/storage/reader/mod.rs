@@ -12,6 +12,8 @@
 //!
 //! What must hold:
 //! - A reader sees files of one guest, or one kernel. What it wrote is looked at when it is dead.
+//! - All readers together are bounded by a control group, each by limits of its own: a hundred guests that begin at once take
+//!   no more of the host than one.
 //! - A disk's kernel is unpacked by another reader than found it. The second has nothing but the kernel's bytes, by
 //!   whose digest the outcome is kept for whoever has the same, so nobody can prepare for others what is not in these bytes.
 
@@ -19,7 +21,7 @@ mod child;
 
 use std::error::Error as StdError;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
 use spec::storage::Architecture;
 use volume::Parts;
@@ -35,6 +38,8 @@ pub use self::child::main;
 #[cfg(test)]
 pub(super) use self::child::work;
 use super::boot::{self, Found};
+use crate::Error;
+use crate::linux::sys::cgroup::{Cgroups, Limits, USUAL_WEIGHT};
 use crate::linux::sys::files;
 use crate::linux::sys::frames::{self, Frames};
 
@@ -49,6 +54,10 @@ const SECONDS: u64 = 300;
 const MEMORY: u64 = 1 << 30;
 /// The largest file it may write: the largest initial RAM disk.
 const LARGEST_FILE: u64 = 1 << 30;
+/// The control group of all readers among ours. No instance is called so.
+const GROUP: &str = "readers";
+/// What they may use together: each has one thread.
+const LIMITS: Limits = Limits { memory: 2 << 30, tasks: 64, processors: 2, weight: USUAL_WEIGHT, disk: None };
 /// The longest job or answer, in bytes.
 const MOST_WORDS: usize = 64 << 10;
 /// The most files that go with a job.
@@ -249,6 +258,25 @@ pub struct Processes {
     pub program: PathBuf,
     /// The user that it becomes.
     pub user: u32,
+    /// Where their control group is.
+    pub cgroups: Cgroups,
+}
+
+impl Processes {
+    /// Ends all of them, and takes their control group away.
+    pub fn end(&self) -> Result<(), Error> {
+        let ended = self.cgroups.kill(GROUP).and_then(|()| self.cgroups.remove(GROUP));
+        ended.map_err(|error| Error::passing("Could not end the processes that read disks", error))
+    }
+
+    /// Puts one into the control group. One that has ended meanwhile is nobody else's number yet: it was not waited for.
+    fn bound(&self, child: &Child) -> io::Result<()> {
+        let mut group = self.cgroups.make(GROUP, &LIMITS)?;
+        match group.write_all(child.id().to_string().as_bytes()) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            result => result,
+        }
+    }
 }
 
 impl Reader for Processes {
@@ -265,6 +293,8 @@ impl Reader for Processes {
             .stderr(Stdio::null())
             .spawn();
         let mut child = KilledAtEnd(child.map_err(failed("start"))?);
+        // Before it has anything to do.
+        self.bound(&child.0).map_err(failed("bound"))?;
         let words = serde_json::to_vec(&job).map_err(|error| failed("ask")(error.into()))?;
         // One that has ended says more by its answer, or by its end, than by not listening.
         let asked = frames::send(&ours, &words, &files);
