@@ -8,7 +8,7 @@ A guest test is a few lines: launch, wait for the console or ssh, assert.
 """
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -143,8 +143,9 @@ def pytest_runtest_protocol(item, nextitem):
         kept = Lab(LAB_NAME).keep(f"{item.name}-first-time")
         (kept / "failure").write_text("\n\n".join(report.longreprtext for report in failed))
         FIRST_FAILURES.append(f"{item.nodeid}: {trouble}; kept: {kept}")
-        # All fixtures end, the lab's included, and are made anew.
-        item.session._setupstate.teardown_exact(None)
+        # All fixtures end, the lab's included, and are made anew. What they find that they cannot take back is gone with the lab.
+        with suppress(Exception):
+            item.session._setupstate.teardown_exact(None)
         item._initrequest()
         reports = runtestprotocol(item, nextitem=nextitem, log=False)
     for report in reports:
