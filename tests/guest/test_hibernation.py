@@ -50,3 +50,5 @@ def test_a_hibernated_guest_goes_on_where_it_was(launch, ec2, lab):
     ec2.start_instances(InstanceIds=[instance.id])
     instance.wait_for_state("running")
     assert instance.ssh(BOOT_ID) not in ("", boot)
+    # What it had written before, flushed or not, is on its disks.
+    assert "EXT4-fs error" not in instance.console()

@@ -14,6 +14,7 @@ use devices::virtio::device;
 use devices::virtio::net::{Net, Traffic};
 use serde::{Deserialize, Serialize};
 use spec::control::{DeviceState, DiskStatus, NicStatus, Status};
+use spec::ids::VolumeId;
 use spec::machine::{Device, DeviceId, Disk, Machine, Nic};
 
 use crate::backend::{Removable, Store, Tap, Uring};
@@ -174,6 +175,15 @@ impl Attachments {
             let place = places.iter().find(|(other, _)| *other == id).map(|(_, place)| *place);
             place.inspect(|place| attachment.place = *place).is_some()
         })
+    }
+
+    /// The stores behind all disks.
+    pub(crate) fn stores(&self) -> Vec<(VolumeId, Arc<Removable<dyn Store>>)> {
+        let store = |attachment: &Attachment| match &attachment.what {
+            Attached::Disk(disk, store, _) => Some((disk.volume, store.clone())),
+            Attached::Nic(..) => None,
+        };
+        self.all.iter().filter_map(store).collect()
     }
 
     /// The first device on its way out.

@@ -15,8 +15,10 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use devices::virtio::block::Backend as _;
 use spec::control::{EndReason, Request, Save, Status};
 
+use crate::backend::{Removable, Store};
 use crate::descriptors::{Descriptors, InheritError};
 use crate::events::{Event, Events};
 use crate::exit::chain;
@@ -175,9 +177,14 @@ fn begin(
     events: &Arc<Events>,
 ) {
     let (memory, state, events) = (machine.memory.clone(), State::of(machine, held), events.clone());
-    let there = result.clone();
+    let (there, stores) = (result.clone(), held.attachments.stores());
     let write = move || {
-        let written = state.and_then(|state| state.write(&memory, &files));
+        // What the guest has written and not flushed is on its disks as far as it knows, and this process may be their last.
+        let flush = |(id, store): &(_, Arc<Removable<dyn Store>>)| {
+            store.flush().map_err(|error| SaveError::Flush(*id, error))
+        };
+        let flushed = stores.iter().try_for_each(flush);
+        let written = flushed.and(state).and_then(|state| state.write(&memory, &files));
         *there.lock().unwrap_or_else(PoisonError::into_inner) = Some(written);
         events.push(Event::Devices);
     };

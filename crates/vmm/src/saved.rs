@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use devices::memory::Memory;
 use devices::saved::Unfit;
 use serde::{Deserialize, Serialize};
+use spec::ids::VolumeId;
 use spec::machine::DeviceId;
 use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
@@ -50,6 +51,8 @@ pub(crate) struct State {
 pub(crate) enum SaveError {
     #[error("KVM does not say how the machine is")]
     Kvm(#[source] kvm_ioctls::Error),
+    #[error("The last flush of {0} failed")]
+    Flush(VolumeId, #[source] io::Error),
     #[error("Cannot write the machine's state")]
     WriteState(#[source] io::Error),
     #[error("Cannot write the machine's memory")]
