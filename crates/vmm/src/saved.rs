@@ -9,6 +9,7 @@ use std::env::consts::ARCH;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use devices::memory::Memory;
 use devices::saved::Unfit;
@@ -25,7 +26,7 @@ use crate::pci::SavedPci;
 use crate::platform::SavedPlatform;
 
 /// The number of the form that a state has here; one that means something else has another.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 /// The largest state that is read, in bytes.
 const MOST_STATE: u64 = 16 << 20;
 /// So much memory is looked at in one go.
@@ -33,11 +34,20 @@ const CHUNK: usize = 64 << 10;
 const PAGE: usize = 4096;
 const ZEROS: [u8; PAGE] = [0; PAGE];
 
+/// What can be read of every state, whatever its form.
+#[derive(Debug, Deserialize)]
+struct Head {
+    form: u32,
+    architecture: String,
+}
+
 /// The state.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
     form: u32,
     architecture: String,
+    /// When it was written down, by the host's clock, since 1970.
+    at: Duration,
     memory_mib: u32,
     vm: SavedVm,
     vcpus: Vec<SavedVcpu>,
@@ -85,10 +95,10 @@ impl State {
         Ok(Self {
             form: FORM,
             architecture: ARCH.to_owned(),
+            at: now(),
             memory_mib: held.machine.memory_mib,
             vcpus: vcpus.collect::<Result<_, _>>().map_err(SaveError::Kvm)?,
-            vm: arch::save_vm(&machine.vm, &machine.controller, held.machine.vcpus)
-                .map_err(SaveError::Kvm)?,
+            vm: arch::save_vm(&machine.vm, &machine.controller).map_err(SaveError::Kvm)?,
             platform: machine.platform.save(),
             pci: machine.pci.save(),
             places: held.attachments.places(),
@@ -99,10 +109,11 @@ impl State {
     pub(crate) fn read(files: &SavedFiles, machine: &spec::machine::Machine) -> Result<Self, RestoreError> {
         let mut json = Vec::new();
         (&files.state).take(MOST_STATE).read_to_end(&mut json).map_err(RestoreError::Read)?;
-        let state: Self = serde_json::from_slice(&json).map_err(RestoreError::Parse)?;
-        if (state.form, state.architecture.as_str()) != (FORM, ARCH) {
-            return Err(RestoreError::Form(state.form, state.architecture));
+        let Head { form, architecture } = serde_json::from_slice(&json).map_err(RestoreError::Parse)?;
+        if (form, architecture.as_str()) != (FORM, ARCH) {
+            return Err(RestoreError::Form(form, architecture));
         }
+        let state: Self = serde_json::from_slice(&json).map_err(RestoreError::Parse)?;
         if (state.memory_mib, state.vcpus.len()) != (machine.memory_mib, usize::from(machine.vcpus)) {
             let (memory_mib, vcpus) = (machine.memory_mib, machine.vcpus);
             return Err(RestoreError::Size(state.memory_mib, state.vcpus.len(), memory_mib, vcpus));
@@ -114,7 +125,8 @@ impl State {
 
     /// Gives KVM's part back; the vCPUs have never run.
     pub(crate) fn restore_kvm(&self, machine: &Machine) -> Result<(), RestoreError> {
-        let away = arch::restore_vm(&machine.vm, &machine.controller, &self.vm).map_err(RestoreError::Kvm)?;
+        let away = now().saturating_sub(self.at);
+        arch::restore_vm(&machine.vm, &machine.controller, &self.vm, away).map_err(RestoreError::Kvm)?;
         let mut pairs = machine.vcpus.still().iter().zip(&self.vcpus);
         pairs.try_for_each(|(vcpu, saved)| arch::restore_vcpu(vcpu, saved, away)).map_err(RestoreError::Kvm)
     }
@@ -128,6 +140,10 @@ impl State {
         let written = files.state.write_all_at(&json, 0).and_then(|()| files.state.sync_all());
         written.map_err(SaveError::WriteState)
     }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Writes all pages that are not zeros; the file ends up as long as the memory.

@@ -18,10 +18,11 @@ use super::memory_map::{GIC_DISTRIBUTOR, GIC_ITS, GIC_REDISTRIBUTORS, INTERRUPTS
 /// A region of redistributors: how many, in the high bits, where, and which region it is.
 const COUNT_SHIFT: u32 = 52;
 
-/// Both.
+/// Both, with a redistributor for each of so many vCPUs.
 pub(crate) struct InterruptController {
     pub(super) gic: DeviceFd,
     pub(super) its: DeviceFd,
+    pub(super) vcpus: u8,
 }
 
 /// Gives a virtual machine with so many vCPUs its interrupt controller.
@@ -40,7 +41,7 @@ pub(crate) fn add_interrupt_controller(
     let its = create(vm, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS)?;
     set(&its, address, KVM_VGIC_ITS_ADDR_TYPE.into(), &GIC_ITS)?;
     control(&its, KVM_DEV_ARM_VGIC_CTRL_INIT)?;
-    Ok(InterruptController { gic, its })
+    Ok(InterruptController { gic, its, vcpus })
 }
 
 fn create(vm: &VmFd, kind: u32) -> Result<DeviceFd, kvm_ioctls::Error> {

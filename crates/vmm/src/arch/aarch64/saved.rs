@@ -6,7 +6,7 @@
 //! away.
 #![allow(unsafe_code, reason = "reading the counter's speed, and attributes of KVM's devices")]
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kvm_bindings::{
     KVM_DEV_ARM_ITS_RESTORE_TABLES, KVM_DEV_ARM_ITS_SAVE_TABLES, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
@@ -81,8 +81,6 @@ pub(crate) struct SavedVm {
     interfaces: Vec<Register>,
     service: Vec<Register>,
     service_control: u64,
-    /// When that was, by the host's clock, since 1970.
-    at: Duration,
 }
 
 /// One vCPU.
@@ -90,10 +88,6 @@ pub(crate) struct SavedVm {
 pub(crate) struct SavedVcpu {
     running: kvm_mp_state,
     registers: Vec<(u64, Vec<u8>)>,
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The distributor's registers for a controller with all its interrupts, in the order in which they are set.
@@ -134,13 +128,12 @@ fn set_words(device: &DeviceFd, group: u32, saved: &[Register]) -> Result<(), kv
 /// Asks for the machine's part; its vCPUs and devices are still. Puts tables into its memory.
 pub(crate) fn save_vm(
     _vm: &VmFd,
-    InterruptController { gic, its }: &InterruptController,
-    vcpus: u8,
+    InterruptController { gic, its, vcpus }: &InterruptController,
 ) -> Result<SavedVm, kvm_ioctls::Error> {
     control(gic, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES)?;
     control(its, KVM_DEV_ARM_ITS_SAVE_TABLES)?;
     let of_all = |registers: &'static [u64]| {
-        (0..vcpus).flat_map(move |vcpu| registers.iter().map(move |register| of(vcpu, *register)))
+        (0..*vcpus).flat_map(move |vcpu| registers.iter().map(move |register| of(vcpu, *register)))
     };
     // Not every processor has all active priorities.
     let interfaces = of_all(&INTERFACE).filter_map(|register| {
@@ -153,16 +146,16 @@ pub(crate) fn save_vm(
         interfaces: interfaces.collect(),
         service: get_all::<u64>(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, SERVICE.into_iter())?,
         service_control: get(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, SERVICE_CONTROL)?,
-        at: now(),
     })
 }
 
-/// Sets it, before the vCPUs; how long the machine was away. Its memory is there.
+/// Sets it, before the vCPUs. Its memory is there.
 pub(crate) fn restore_vm(
     _vm: &VmFd,
-    InterruptController { gic, its }: &InterruptController,
+    InterruptController { gic, its, .. }: &InterruptController,
     saved: &SavedVm,
-) -> Result<Duration, kvm_ioctls::Error> {
+    _away: Duration,
+) -> Result<(), kvm_ioctls::Error> {
     set_words(gic, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, &saved.distributor)?;
     set_words(gic, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, &saved.redistributors)?;
     let set_long = |device, group, (register, value): &Register| set(device, group, *register, value);
@@ -171,8 +164,7 @@ pub(crate) fn restore_vm(
     let mut service = saved.service.iter();
     service.try_for_each(|one| set_long(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, one))?;
     control(its, KVM_DEV_ARM_ITS_RESTORE_TABLES)?;
-    set(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, SERVICE_CONTROL, &saved.service_control)?;
-    Ok(now().saturating_sub(saved.at))
+    set(its, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, SERVICE_CONTROL, &saved.service_control)
 }
 
 /// Asks for a vCPU that is still.

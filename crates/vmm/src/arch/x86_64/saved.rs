@@ -5,7 +5,7 @@
 //! another one gives its meaning to comes after it (KVM API, 4.20, 4.35, 4.58, 4.68).
 #![allow(unsafe_code, reason = "KVM_SET_XSAVE")]
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kvm_bindings::{
     CpuId, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, Msrs,
@@ -32,8 +32,6 @@ const MSRS_AT_ONCE: usize = 256;
 pub(crate) struct SavedVm {
     interrupt_controllers: Vec<kvm_irqchip>,
     clock: kvm_clock_data,
-    /// When that was, by the host's clock, since 1970.
-    at: Duration,
 }
 
 /// One vCPU.
@@ -52,37 +50,28 @@ pub(crate) struct SavedVcpu {
     tsc_khz: u32,
 }
 
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
 /// Asks for the machine's part; its vCPUs and devices are still.
-pub(crate) fn save_vm(
-    vm: &VmFd,
-    _controller: &InterruptController,
-    _vcpus: u8,
-) -> Result<SavedVm, kvm_ioctls::Error> {
+pub(crate) fn save_vm(vm: &VmFd, _controller: &InterruptController) -> Result<SavedVm, kvm_ioctls::Error> {
     let chips = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC];
     let interrupt_controllers = chips.into_iter().map(|chip_id| {
         let mut chip = kvm_irqchip { chip_id, ..Default::default() };
         vm.get_irqchip(&mut chip).map(|()| chip)
     });
     let interrupt_controllers = interrupt_controllers.collect::<Result<_, _>>()?;
-    Ok(SavedVm { interrupt_controllers, clock: vm.get_clock()?, at: now() })
+    Ok(SavedVm { interrupt_controllers, clock: vm.get_clock()? })
 }
 
-/// Sets it, before the vCPUs; how long the machine was away.
+/// Sets it, before the vCPUs, of a machine that was away for so long.
 pub(crate) fn restore_vm(
     vm: &VmFd,
     _controller: &InterruptController,
     saved: &SavedVm,
-) -> Result<Duration, kvm_ioctls::Error> {
+    away: Duration,
+) -> Result<(), kvm_ioctls::Error> {
     saved.interrupt_controllers.iter().try_for_each(|chip| vm.set_irqchip(chip))?;
-    let away = now().saturating_sub(saved.at);
     let nanoseconds = u64::try_from(away.as_nanos()).unwrap_or(u64::MAX);
     let clock = saved.clock.clock.saturating_add(nanoseconds);
-    vm.set_clock(&kvm_clock_data { clock, ..Default::default() })?;
-    Ok(away)
+    vm.set_clock(&kvm_clock_data { clock, ..Default::default() })
 }
 
 /// Asks for a vCPU that is still. The first question also settles what the others would answer.
