@@ -4,6 +4,7 @@
 //! The list outlives a reset: the machine is built anew with every device where it was, except those that
 //! are leaving.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub(crate) enum Attached {
 }
 
 /// Where a device sits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Place {
     /// In this slot of PCI bus 0, to the machine's end.
     Slot(u8),
@@ -160,14 +161,10 @@ impl Attachments {
         self.all.iter().map(|attachment| (attachment.what.id(), attachment.place)).collect()
     }
 
-    /// Puts each where it sat in the machine that goes on here; whether those were the same devices, each in a place
-    /// that there is.
+    /// Puts each where it sat in the machine that goes on here; whether those were the same devices, each in a place of its
+    /// own that there may be.
     pub(crate) fn sit(&mut self, places: &[(DeviceId, Place)]) -> bool {
-        let is_there = |place: &Place| match place {
-            Place::Port(port) => *port < self.ports,
-            Place::Slot(_) => true,
-        };
-        if places.len() != self.all.len() || !places.iter().all(|(_, place)| is_there(place)) {
+        if places.len() != self.all.len() || !are_places(places, self.ports) {
             return false;
         }
         self.all.iter_mut().all(|attachment| {
@@ -260,6 +257,19 @@ fn choose(ports: u8, taken: &[u8], device: &Device) -> Option<u8> {
             own.or(free.next_back())
         }
     }
+}
+
+/// Whether these can be where devices sit, no two in one place, in a machine with so many ports. A slot that there is not, or
+/// that another device needs, shows when the machine is built.
+fn are_places(places: &[(DeviceId, Place)], ports: u8) -> bool {
+    let mut taken = BTreeSet::new();
+    places.iter().all(|(_, place)| {
+        let is_there = match place {
+            Place::Port(port) => *port < ports,
+            Place::Slot(_) => true,
+        };
+        is_there && taken.insert(*place)
+    })
 }
 
 /// Where the devices of a machine sit when it begins; see [`Machine::ports`] and [`slots`].
@@ -372,6 +382,20 @@ mod tests {
         let mut twice = machine(8, 2, &[]);
         twice.disks[1] = twice.disks[0].clone();
         assert!(matches!(places(&twice), Err(PlaceError::Twice(_))));
+    }
+
+    #[test]
+    fn nobody_sits_where_another_does() {
+        use Place::{Port, Slot};
+        let (one, other) = (disk(1).volume, disk(2).volume);
+        let are_places = |first, second| {
+            let places = [(DeviceId::Disk(one), first), (DeviceId::Disk(other), second)];
+            are_places(&places, 2)
+        };
+        assert!(are_places(Slot(1), Port(1)) && are_places(Port(0), Port(1)));
+        assert!(
+            !are_places(Port(1), Port(1)) && !are_places(Slot(4), Slot(4)) && !are_places(Slot(4), Port(2))
+        );
     }
 
     #[test]
