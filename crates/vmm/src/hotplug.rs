@@ -17,7 +17,6 @@ use crate::events::{Event, Events};
 use crate::launch::{LaunchError, open_device};
 use crate::leaving::{Act, Leaving, Sight};
 use crate::pci::{Pci, PciError};
-use crate::rest::RestError;
 
 /// Between two looks at whether nobody holds a device any more that was pulled out: a vCPU may be in the
 /// middle of an access to it.
@@ -32,8 +31,6 @@ pub(crate) enum HotplugError {
     Leaving(DeviceId),
     #[error("The device {0} is in no root port: it stays until the machine ends")]
     Stays(DeviceId),
-    #[error("The machine is being saved: its devices stay as they are")]
-    Saving,
     #[error("The machine has no disk {0}")]
     NoDisk(DeviceId),
     #[error("The machine has no device {0}")]
@@ -42,8 +39,6 @@ pub(crate) enum HotplugError {
     Grow(DeviceId, #[source] io::Error),
     #[error("Cannot open what stands behind the device {0}")]
     Open(DeviceId, #[source] LaunchError),
-    #[error(transparent)]
-    Rest(#[from] RestError),
     #[error(transparent)]
     Pci(#[from] PciError),
 }

@@ -16,8 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use devices::virtio::block::Backend as _;
-use spec::control::{EndReason, Request, Save, Status};
+use spec::control::{EndReason, Save, Status};
+use spec::machine::DeviceId;
 
+use crate::attachments::Attachments;
 use crate::backend::{Removable, Store};
 use crate::descriptors::{Descriptors, InheritError};
 use crate::events::{Event, Events};
@@ -54,13 +56,17 @@ pub(crate) struct Rest {
     save: Option<Save>,
 }
 
-/// Why a machine is not written down.
+/// Why a machine is not written down, or for the sake of that does not do something else.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RestError {
     #[error(transparent)]
     Files(#[from] InheritError),
     #[error("The machine is being saved already")]
     Twice,
+    #[error("The machine is being saved: its devices stay as they are")]
+    Saving,
+    #[error("The device {0} is on its way out: the machine cannot be saved before it is gone")]
+    Leaving(DeviceId),
     #[error("The files to save the machine in were not named")]
     NoFiles,
 }
@@ -80,9 +86,9 @@ impl Rest {
         self.stage == Stage::Going
     }
 
-    /// Whether it is being written down: its devices stay as they are.
-    pub(crate) fn is_saving(&self) -> bool {
-        self.saving.is_some()
+    /// The refusal while it is being written down: its devices stay as they are.
+    pub(crate) fn check_not_saving(&self) -> Result<(), RestError> {
+        if self.saving.is_some() { Err(RestError::Saving) } else { Ok(()) }
     }
 
     /// Writes into a status how it is.
@@ -91,19 +97,27 @@ impl Rest {
         status.save.clone_from(&self.save);
     }
 
-    /// Takes on what somebody asked for.
-    pub(crate) fn ask(&mut self, request: &Request, mut given: Descriptors) -> Result<(), RestError> {
-        match request {
-            Request::Pause => self.paused = true,
-            Request::Resume => self.paused = false,
-            Request::Save { .. } if self.saving.is_some() => return Err(RestError::Twice),
-            Request::Save { end, .. } => {
-                let files = SavedFiles::take(&mut given)?.ok_or(RestError::NoFiles)?;
-                self.saving = Some(Saving { files: Some(files), end: *end, result: Arc::default() });
-                self.save = Some(Save::UnderWay);
-            }
-            _ => {}
+    /// It is to stand still, or not any more.
+    pub(crate) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// It is to be written down, and to end after that or not.
+    pub(crate) fn save(
+        &mut self,
+        attachments: &Attachments,
+        end: bool,
+        mut given: Descriptors,
+    ) -> Result<(), RestError> {
+        if self.saving.is_some() {
+            return Err(RestError::Twice);
         }
+        if let Some(device) = attachments.leaving() {
+            return Err(RestError::Leaving(device));
+        }
+        let files = SavedFiles::take(&mut given)?.ok_or(RestError::NoFiles)?;
+        self.saving = Some(Saving { files: Some(files), end, result: Arc::default() });
+        self.save = Some(Save::UnderWay);
         Ok(())
     }
 

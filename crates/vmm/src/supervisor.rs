@@ -20,7 +20,7 @@ use crate::launch::{Held, Outside};
 use crate::lifecycle::{Lifecycle, Next};
 use crate::machine::Machine;
 use crate::poll::Poll;
-use crate::rest::Rest;
+use crate::rest::{Rest, RestError};
 use crate::timeline;
 
 /// After so long a machine counts as booted.
@@ -158,6 +158,15 @@ fn new_failures(before: &Status, now: &Status) -> impl Iterator<Item = String> {
     })
 }
 
+/// Why a machine does not do what it is asked.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error(transparent)]
+    Rest(#[from] RestError),
+    #[error(transparent)]
+    Hotplug(#[from] HotplugError),
+}
+
 /// Does what is asked about devices, and about rest.
 fn ask_of_machine(
     machine: &mut Machine,
@@ -166,24 +175,28 @@ fn ask_of_machine(
     events: &Arc<Events>,
     request: &Request,
     descriptors: Descriptors,
-) -> Result<(), HotplugError> {
+) -> Result<(), RequestError> {
     let (pci, attachments) = (&mut machine.pci, &mut held.attachments);
     match request {
-        Request::Attach { .. } | Request::Detach { .. } | Request::Resize { .. } if rest.is_saving() => {
-            Err(HotplugError::Saving)
+        Request::Status | Request::PowerOff | Request::Reboot { .. } => {}
+        Request::Pause => rest.pause(true),
+        Request::Resume => rest.pause(false),
+        Request::Save { end, .. } => rest.save(attachments, *end, descriptors)?,
+        Request::Attach { device, .. } => {
+            rest.check_not_saving()?;
+            hotplug::attach(pci, attachments, device, descriptors)?;
         }
-        Request::Save { .. } if attachments.leaving().is_some() => {
-            attachments.leaving().map_or(Ok(()), |device| Err(HotplugError::Leaving(device)))
+        Request::Detach { device, force } => {
+            rest.check_not_saving()?;
+            hotplug::detach(attachments, *device, *force, events)?;
         }
-        Request::Pause | Request::Resume | Request::Save { .. } => Ok(rest.ask(request, descriptors)?),
-        Request::Attach { device, .. } => hotplug::attach(pci, attachments, device, descriptors),
-        Request::Detach { device, force } => hotplug::detach(attachments, *device, *force, events),
         Request::Resize { volume, bytes } => {
-            hotplug::resize(pci, attachments, DeviceId::Disk(*volume), *bytes)
+            rest.check_not_saving()?;
+            hotplug::resize(pci, attachments, DeviceId::Disk(*volume), *bytes)?;
         }
-        Request::Limit { device, limits } => hotplug::limit(attachments, *device, *limits),
-        Request::Status | Request::PowerOff | Request::Reboot { .. } => Ok(()),
+        Request::Limit { device, limits } => hotplug::limit(attachments, *device, *limits)?,
     }
+    Ok(())
 }
 
 #[cfg(test)]
