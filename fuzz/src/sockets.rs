@@ -44,36 +44,7 @@ impl Callers for Office {
     }
     fn next(&self) -> io::Result<Box<dyn Caller>> {
         let caller = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Ok(Box::new(Stream(caller.ok_or(io::ErrorKind::WouldBlock)?)))
-    }
-}
-
-struct Stream(UnixStream);
-
-impl Read for Stream {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.0.write(from)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl AsRawFd for Stream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl Caller for Stream {
-    fn finish(&mut self) -> io::Result<()> {
-        self.0.shutdown(Shutdown::Write)
+        Ok(Box::new(caller.ok_or(io::ErrorKind::WouldBlock)?))
     }
 }
 

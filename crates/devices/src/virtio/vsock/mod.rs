@@ -19,7 +19,9 @@ mod session;
 mod tests;
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 pub use self::session::{MOST_CONNECTIONS, Session};
@@ -34,6 +36,12 @@ pub const FIRST_GUEST: u32 = 3;
 pub trait Caller: Read + Write + AsRawFd + Send {
     /// Says that nothing more will be written.
     fn finish(&mut self) -> io::Result<()>;
+}
+
+impl Caller for UnixStream {
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
 }
 
 /// Where callers come from.
