@@ -25,7 +25,7 @@ use spec::machine::DeviceId;
 use crate::arch;
 use crate::arch::memory_map::{ECAM, PCI_WINDOW};
 use crate::attachments::{Attached, Attachments, Place};
-use crate::backend::{DropPages, KernelEntropy};
+use crate::backend::{CallersAt, DropPages, KernelEntropy};
 use crate::events::{Event, Events};
 use crate::interrupts::Kvm;
 use crate::launch::Held;
@@ -86,20 +86,9 @@ impl Pci {
         let mut pci = Self { kvm, memory, vcpus, ports, functions, others, own };
         let mut root = Root::new(PCI_WINDOW, ECAM);
         root.insert(slots::HOST_BRIDGE, Arc::new(HostBridge::default()))?;
-        if held.entropy {
-            let entropy = Box::new(Rng(KernelEntropy));
-            let function = pci.add(&mut root, slots::ENTROPY, entropy, "of entropy".to_owned())?;
-            pci.others.insert(slots::ENTROPY, function);
-        }
-        if held.balloon {
-            let balloon = Box::new(Balloon(DropPages::new()));
-            let function = pci.add(&mut root, slots::BALLOON, balloon, "the balloon".to_owned())?;
-            pci.others.insert(slots::BALLOON, function);
-        }
-        if let Some(callers) = &held.callers {
-            let sockets = Box::new(Vsock::new(callers.clone(), vsock::FIRST_GUEST));
-            let function = pci.add(&mut root, slots::SOCKETS, sockets, "of sockets".to_owned())?;
-            pci.others.insert(slots::SOCKETS, function);
+        for (slot, device, name) in other_devices(held) {
+            let function = pci.add(&mut root, slot, device, name.to_owned())?;
+            pci.others.insert(slot, function);
         }
         let attachments = &held.attachments;
         for attachment in &attachments.all {
@@ -253,4 +242,19 @@ impl Pci {
             function.change_config(0, &block::capacity(bytes));
         }
     }
+}
+
+/// What a machine has besides disks and network interfaces: where, what, and its name in a sentence.
+fn other_devices(held: &Held) -> impl Iterator<Item = (u8, Box<dyn Device>, &'static str)> {
+    let entropy = || Box::new(Rng(KernelEntropy)) as Box<dyn Device>;
+    let balloon = || Box::new(Balloon(DropPages::new())) as Box<dyn Device>;
+    let sockets = |callers: &Arc<CallersAt>| {
+        Box::new(Vsock::new(callers.clone(), vsock::FIRST_GUEST)) as Box<dyn Device>
+    };
+    let all = [
+        (slots::ENTROPY, held.entropy.then(entropy), "of entropy"),
+        (slots::BALLOON, held.balloon.then(balloon), "the balloon"),
+        (slots::SOCKETS, held.callers.as_ref().map(sockets), "of sockets"),
+    ];
+    all.into_iter().filter_map(|(slot, device, name)| Some((slot, device?, name)))
 }
