@@ -98,17 +98,41 @@ fn until(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
-/// A driver that has been served once, by a message; the ring is left at position 1.
-fn served(memory: &Memory, mock: &MockSplitQueue<'_, Memory>) -> (Function, Arc<Monitor>) {
-    let (function, monitor) = function(memory);
-    start(&function, mock, VERSION_1);
-    function.write_memory(0x1010, &0xfee0_0000_u64.to_le_bytes());
-    function.write_memory(0x1018, &0x40_u64.to_le_bytes());
+/// What the driver is sent when it has been served.
+const SERVED: Message = Message { address: 0xfee0_0000, data: 0x40, requester: 8 };
+
+/// A driver begins, is served once, and hears of that by a message; the ring is left at position 1.
+fn serve_one(function: &Function, mock: &MockSplitQueue<'_, Memory>, monitor: &Monitor) {
+    let before = lock(&monitor.sent).len();
+    start(function, mock, VERSION_1);
+    assert_eq!(status(function), 15);
+    // Vector 1, unmasked; MSI-X on.
+    function.write_memory(0x1010, &SERVED.address.to_le_bytes());
+    function.write_memory(0x1018, &u64::from(SERVED.data).to_le_bytes());
     function.write_config(function.msix_control, &0x8000_u16.to_le_bytes());
     mock.build_desc_chain(&[descriptor(BUFFERS, 64, WRITE, 0)]).unwrap();
     function.write_memory(0x2000, &[0, 0]);
-    until("the interrupt", || lock(&monitor.sent).len() == 1);
+    until("the interrupt", || lock(&monitor.sent).len() == before + 1);
+    assert_eq!(lock(&monitor.sent).last(), Some(&SERVED));
+}
+
+/// A function whose driver was served once.
+fn served(memory: &Memory, mock: &MockSplitQueue<'_, Memory>) -> (Function, Arc<Monitor>) {
+    let (function, monitor) = function(memory);
+    serve_one(&function, mock, &monitor);
     (function, monitor)
+}
+
+/// One that was served once, and rests.
+fn resting(memory: &Memory, mock: &MockSplitQueue<'_, Memory>) -> Function {
+    let (function, _) = served(memory, mock);
+    rest(&function);
+    function
+}
+
+fn rest(function: &Function) {
+    function.pause();
+    until("its rest", || function.is_still());
 }
 
 /// Makes the same buffer available again.
@@ -124,12 +148,10 @@ fn a_device_that_rests_goes_on_where_it_was() {
     let mock = MockSplitQueue::new(&memory, 16);
     let (function, monitor) = served(&memory, &mock);
     for _ in 0..3 {
-        function.pause();
-        until("its rest", || function.is_still());
+        rest(&function);
         function.resume();
     }
-    function.pause();
-    until("its rest", || function.is_still());
+    rest(&function);
     ask_again(&memory, &mock);
     function.write_memory(0x2000, &[0, 0]);
     std::thread::sleep(Duration::from_millis(20));
@@ -143,19 +165,14 @@ fn a_device_that_rests_goes_on_where_it_was() {
 fn a_device_goes_on_in_another_process() {
     let memory = memory();
     let mock = MockSplitQueue::new(&memory, 16);
-    let (first, _) = served(&memory, &mock);
-    first.pause();
-    until("its rest", || first.is_still());
-    let saved = first.save();
-    drop(first);
+    let saved = resting(&memory, &mock).save();
     ask_again(&memory, &mock);
     let (second, monitor) = function(&memory);
     second.restore(&saved).unwrap();
     assert_eq!((status(&second), lock(&monitor.sent).len()), (15, 0));
     second.resume();
     until("the interrupt", || lock(&monitor.sent).len() == 1);
-    let message = Message { address: 0xfee0_0000, data: 0x40, requester: 8 };
-    assert_eq!(lock(&monitor.sent).last(), Some(&message));
+    assert_eq!(lock(&monitor.sent).last(), Some(&SERVED));
     assert_eq!(mock.used().idx().load(), 2);
     assert_eq!(second.claims(u64::from(BASE) + 8), Some(8));
     // Its driver can begin anew there, too.
@@ -167,16 +184,14 @@ fn a_device_goes_on_in_another_process() {
 fn what_was_saved_of_another_device_does_not_fit() {
     let memory = memory();
     let mock = MockSplitQueue::new(&memory, 16);
-    let (first, _) = served(&memory, &mock);
-    first.pause();
-    until("its rest", || first.is_still());
+    let saved = resting(&memory, &mock).save();
     let monitor = Arc::new(Monitor::default());
     let balloon = Box::new(crate::virtio::balloon::Balloon(Nobody));
     let other =
         Function::new(balloon, Root::requester(1), BASE, memory.clone(), monitor.clone(), monitor).unwrap();
-    assert!(other.restore(&first.save()).is_err());
+    assert!(other.restore(&saved).is_err());
     // A driver that agreed to what is not offered here.
-    let mut json = serde_json::to_value(first.save()).unwrap();
+    let mut json = serde_json::to_value(saved).unwrap();
     json["common"]["agreed"] = (1_u64 << 60 | VERSION_1).into();
     let (second, _) = function(&memory);
     assert!(second.restore(&serde_json::from_value(json).unwrap()).is_err());
@@ -198,18 +213,9 @@ fn a_driver_starts_uses_resets_and_starts_again() {
     for life in 1..4 {
         memory.write_slice(&[0; 0x1000], GuestAddress(0)).unwrap();
         let mock = MockSplitQueue::new(&memory, 16);
-        start(&function, &mock, VERSION_1);
-        assert_eq!(status(&function), 15);
-        // Vector 1: message 0x40, unmasked; MSI-X on.
-        function.write_memory(0x1010, &0xfee0_0000_u64.to_le_bytes());
-        function.write_memory(0x1018, &0x40_u64.to_le_bytes());
-        function.write_config(function.msix_control, &0x8000_u16.to_le_bytes());
-        mock.build_desc_chain(&[descriptor(BUFFERS, 64, WRITE, 0)]).unwrap();
-        function.write_memory(0x2000, &[0, 0]);
-        until("the interrupt", || lock(&monitor.sent).len() == life);
+        serve_one(&function, &mock, &monitor);
+        assert_eq!(lock(&monitor.sent).len(), life);
         assert_eq!(memory.read_obj::<u8>(GuestAddress(BUFFERS + 63)).unwrap(), 7);
-        let message = Message { address: 0xfee0_0000, data: 0x40, requester: 8 };
-        assert_eq!(lock(&monitor.sent).last(), Some(&message));
         function.write_memory(20, &[0]);
         until("the reset", || status(&function) == 0);
         assert_eq!(read::<2>(&function, 26), [0xff; 2]);
