@@ -3,11 +3,10 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use spec::control::{Answer, Request, Save};
+use spec::control::{Answer, EndReason, Request, Save};
 use spec::machine::descriptors as names;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
@@ -16,7 +15,7 @@ use crate::guests::{Guest, Running};
 use crate::support::{kvm_works, limit_files, monitor};
 
 /// The exit status of a machine that cannot go on from what was saved.
-const UNRESTORABLE: i32 = 76;
+const UNRESTORABLE: i32 = EndReason::Unrestorable.exit_status() as i32;
 
 /// Says where it is, waits for somebody to type, says that it went on.
 fn listener() -> Guest {
@@ -54,14 +53,35 @@ fn saved_listener() -> Guest {
     guest
 }
 
-/// Goes on from a folder, types a letter, and waits for the end.
-fn go_on(guest: &Guest, saved: &Path, options: &[&str]) -> Output {
+/// A monitor with the guest's kernel, of 32 MiB, that can be typed to.
+fn typed_to(guest: &Guest, options: &[&str]) -> Command {
     let mut command = monitor();
     command.arg("--kernel").arg(guest.path("kernel")).args(["--memory", "32"]).args(options);
-    let mut child = command.arg("--restore").arg(saved).stdin(Stdio::piped()).spawn().unwrap();
+    command.stdin(Stdio::piped());
+    command
+}
+
+/// The same that can be asked, when the guest waits for a letter.
+fn waiting(guest: &Guest, mut command: Command) -> Running {
+    let child = command.arg("--control").arg(guest.path("control")).spawn().unwrap();
+    let mut machine = Running::of(child, &guest.path("control"));
+    until_printed(&mut machine, "1");
+    machine
+}
+
+/// Goes on from the folder `saved`, and types a letter.
+fn go_on(guest: &Guest, options: &[&str]) -> Child {
+    let mut child = typed_to(guest, options).arg("--restore").arg(guest.path("saved")).spawn().unwrap();
     // One that does not go on does not listen either.
-    let _ = child.stdin.take().unwrap().write_all(b"x");
-    child.wait_with_output().unwrap()
+    let _ = child.stdin.as_mut().unwrap().write_all(b"x");
+    child
+}
+
+/// Whether a monitor ends with this status for a reason that it gives.
+fn is_reason(status: i32) -> bool {
+    use EndReason::*;
+    let reasons = [PoweredOff, Saved, Crashed, Unbuildable, Unrestorable, Failed];
+    reasons.iter().any(|reason| i32::from(reason.exit_status()) == status)
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -89,14 +109,10 @@ fn a_machine_goes_on_where_it_was_saved() {
     // As often as it is wanted: nothing of what it does then goes into its files.
     for _ in 0..2 {
         let options = ["--cpus", "2", "--entropy", "--balloon", "--ports", "2"];
-        let output = go_on(&guest, &guest.path("saved"), &options);
-        assert_eq!(
-            (text(&output.stdout).as_str(), output.status.code()),
-            ("2", Some(0)),
-            "{}",
-            text(&output.stderr)
-        );
-        assert_eq!(text(&output.stderr), "cumulet-vmm: The guest powered itself off\n");
+        let output = go_on(&guest, &options).wait_with_output().unwrap();
+        let (printed, said) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!((printed.as_str(), output.status.code()), ("2", Some(0)), "{said}");
+        assert_eq!(said, "cumulet-vmm: The guest powered itself off\n");
     }
 }
 
@@ -109,7 +125,7 @@ fn what_was_saved_of_another_machine_is_refused() {
     fs::write(guest.path("disk"), [0; 4096]).unwrap();
     let disk = guest.path("disk").display().to_string();
     let refused = |options: &[&str], reason: &str| {
-        let output = go_on(&guest, &guest.path("saved"), options);
+        let output = go_on(&guest, options).wait_with_output().unwrap();
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(UNRESTORABLE), "{options:?}: {said}");
         assert!(said.contains(reason) && said.lines().count() == 1, "{options:?}: {said}");
@@ -150,7 +166,7 @@ fn a_saved_state_that_lies_ends_with_a_reason() {
     let guest = saved_listener();
     let state = guest.path("saved").join("state");
     let whole = fs::read(&state).unwrap();
-    let (mut seed, mut ends) = (7_u64, 0);
+    let (mut seed, mut refused) = (7_u64, 0);
     let mut random = move |below: usize| {
         seed ^= seed << 13;
         seed ^= seed >> 7;
@@ -166,23 +182,23 @@ fn a_saved_state_that_lies_ends_with_a_reason() {
             }
         }
         fs::write(&state, &lying).unwrap();
-        let mut command = monitor();
-        command.arg("--kernel").arg(guest.path("kernel")).args(["--memory", "32", "--entropy"]);
-        let mut child =
-            command.arg("--restore").arg(guest.path("saved")).stdin(Stdio::piped()).spawn().unwrap();
-        let _ = child.stdin.as_mut().unwrap().write_all(b"x");
+        let mut child = go_on(&guest, &["--entropy"]);
         let begin = Instant::now();
         // It may well go on, or wait for ever for what never comes; what it may not is die without a word.
         while begin.elapsed() < Duration::from_millis(300) && child.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(5));
         }
+        let ended = child.try_wait().unwrap();
         let _ = child.kill();
         let output = child.wait_with_output().unwrap();
         let said = text(&output.stderr);
-        assert!(!said.contains("panicked"), "{said}");
-        ends += usize::from(output.status.code() == Some(UNRESTORABLE));
+        if let Some(status) = ended {
+            assert!(status.code().is_some_and(is_reason), "{status}: {said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        refused += usize::from(output.status.code() == Some(UNRESTORABLE));
     }
-    println!("{ends} of 40 were refused");
+    assert!(refused > 0, "no lie was noticed");
 }
 
 #[test]
@@ -191,11 +207,7 @@ fn a_paused_machine_hears_nothing_until_it_goes_on() {
         return;
     }
     let guest = listener();
-    let mut command = monitor();
-    command.arg("--kernel").arg(guest.path("kernel")).args(["--memory", "32", "--cpus", "2", "--control"]);
-    let child = command.arg(guest.path("control")).stdin(Stdio::piped()).spawn().unwrap();
-    let mut machine = Running::of(child, &guest.path("control"));
-    until_printed(&mut machine, "1");
+    let mut machine = waiting(&guest, typed_to(&guest, &["--cpus", "2"]));
     for _ in 0..20 {
         machine.ask("\"pause\"");
         machine.until(|status| status.paused);
@@ -222,12 +234,9 @@ fn a_machine_that_cannot_be_saved_goes_on() {
         return;
     }
     let guest = listener();
-    let mut command = monitor();
+    let mut command = typed_to(&guest, &[]);
     limit_files(&mut command, 1 << 20);
-    command.arg("--kernel").arg(guest.path("kernel")).args(["--memory", "32", "--control"]);
-    let child = command.arg(guest.path("control")).stdin(Stdio::piped()).spawn().unwrap();
-    let mut machine = Running::of(child, &guest.path("control"));
-    until_printed(&mut machine, "1");
+    let mut machine = waiting(&guest, command);
     let descriptors = files(&guest, "saved");
     save(&mut machine, &descriptors, true);
     let status = machine.until(|status| matches!(status.save, Some(Save::Failed(_))));
