@@ -162,7 +162,8 @@ async fn devices(site: &mut Site<'_>, story: &mut Vec<String>) {
 }
 
 /// A life with everything in it: two instances launched, one given devices and deprived of them, stopped and started
-/// again, hibernated and started again, one rebooted and killed, then one terminated and the other stopped. After each part, what there is.
+/// again, hibernated and started again, one rebooted and killed, then one terminated and the other stopped. After each
+/// part, what there is.
 async fn life(site: &mut Site<'_>) -> Vec<String> {
     let mut story = Vec::new();
     let image = *site.world().images.keys().next().expect("there is an image");

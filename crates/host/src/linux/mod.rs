@@ -100,9 +100,7 @@ impl Linux {
         let result = ended.and(killed).and(removed).and_then(|()| emptied()).map(|_| ());
         (done, result)
     }
-}
 
-impl Linux {
     fn open_tap(&self, nic: &Nic) -> Result<Vec<OwnedFd>, Error> {
         self.networks.open_tap(nic.vpc, nic.interface, nic.queues)
     }
