@@ -29,6 +29,8 @@ pub struct Settings {
     pub volume_gib: u64,
     /// Whether disks and network interfaces get no more than EC2 gives their types.
     pub limit_speeds: bool,
+    /// Whether that is so for network interfaces too: nobody counts packets that the host's kernel carries itself.
+    pub limit_packets: bool,
 }
 
 impl Settings {
@@ -86,6 +88,7 @@ impl Default for Settings {
             architecture: Architecture::HERE,
             volume_gib: 16 * 1024,
             limit_speeds: true,
+            limit_packets: true,
         }
     }
 }

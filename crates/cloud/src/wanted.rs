@@ -99,7 +99,8 @@ impl World {
         let interfaces = self.interfaces_of(instance.id);
         let index = |row: &Interface| row.attachment.as_ref().map_or(0, |at| at.device_index);
         let stays = |row: &&Arc<Interface>| self.detach_of(DeviceId::Nic(row.id)).is_none();
-        let limits = if self.settings.limit_speeds { limits::of_interface(kind) } else { Limits::default() };
+        let limited = self.settings.limit_speeds && self.settings.limit_packets;
+        let limits = if limited { limits::of_interface(kind) } else { Limits::default() };
         let nic = |row: &Arc<Interface>| Nic {
             interface: row.id,
             // Far above what any machine has room for, an index is refused like every other that is too high.

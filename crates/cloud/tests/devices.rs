@@ -244,6 +244,15 @@ fn an_operator_may_lift_all_limits_of_what_runs() {
 }
 
 #[test]
+fn interfaces_whose_packets_nobody_counts_have_no_limits_and_disks_have() {
+    let (mut cloud, instance) = running();
+    cloud.world.settings = Arc::new(Settings { limit_packets: false, ..(*cloud.world.settings).clone() });
+    assert_eq!(cloud.converge().len(), cloud.status(instance).nics.len());
+    assert!(cloud.status(instance).nics.values().all(|nic| nic.limits == Limits::default()));
+    assert!(cloud.status(instance).disks.values().all(|disk| disk.limits != Limits::default()));
+}
+
+#[test]
 fn there_are_as_many_places_as_ports() {
     let (mut cloud, instance) = running();
     for letter in ('f'..).take(usize::from(PORTS) - 1) {

@@ -63,6 +63,8 @@ pub struct Config {
     pub run: PathBuf,
     /// The monitor's program; beside this one where it is not said.
     pub vmm: Option<PathBuf>,
+    /// Whether the kernel carries guests' packets itself.
+    pub vhost_net: bool,
     /// What guests may use.
     pub limits: Limits,
 }
@@ -97,6 +99,7 @@ impl Default for Config {
             state: "/var/lib/cumulet".into(),
             run: "/run/cumulet".into(),
             vmm: None,
+            vhost_net: !settings.limit_packets,
             limits: Limits::default(),
         }
     }
@@ -210,6 +213,7 @@ impl Config {
             architecture: Architecture::HERE,
             volume_gib: self.limits.volume_gib,
             limit_speeds: self.limits.speeds,
+            limit_packets: !self.vhost_net,
         }
     }
 }
@@ -236,7 +240,7 @@ mod tests {
             parse(&text.join("\n")).unwrap(),
             Config { vmm: Some("/usr/lib/cumulet/cumulet-vmm".into()), ..Config::default() }
         );
-        assert_eq!(text.len(), 8 + 1 + 6, "a line for each setting: {text:?}");
+        assert_eq!(text.len(), 9 + 1 + 6, "a line for each setting: {text:?}");
         assert_eq!(parse(INSTALLED).unwrap(), Config::default());
     }
 

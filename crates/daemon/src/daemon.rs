@@ -110,6 +110,7 @@ fn options(config: &Config) -> Options {
         vmm: config.vmm.clone(),
         services_user: config.limits.services_user(),
         reader_user: config.limits.reader_user(),
+        vhost_net: config.vhost_net,
     }
 }
 

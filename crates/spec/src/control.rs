@@ -19,7 +19,7 @@ use crate::machine::{Device, DeviceId, Limits, Run};
 pub const MAX_LINE: usize = 64 * 1024;
 
 /// The most descriptors that come with one line.
-pub const MAX_DESCRIPTORS: usize = 8;
+pub const MAX_DESCRIPTORS: usize = 16;
 
 /// What the host asks of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -322,6 +322,12 @@ pub mod descriptors {
             _ => format!("{interface}.{queue}"),
         }
     }
+
+    /// An open `/dev/vhost-net` for a queue of the TAP, by which the host's kernel carries its packets itself as long as the
+    /// interface has no limits. One for each queue, or none.
+    pub fn vhost(interface: InterfaceId, queue: u8) -> String {
+        format!("{interface}.vhost-{queue}")
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use devices::virtio::net::Link as _;
 use kvm_ioctls::Kvm;
 use spec::ids::{InstanceId, InterfaceId, VolumeId, VpcId};
 use spec::machine::{Device, Disk, Limits, Mac, Machine, Nic, Run};
@@ -17,6 +18,9 @@ use crate::attachments::{Attached, Attachments, PlaceError};
 use crate::backend::{DiskFile, DiskFileError, Tap, TapError};
 use crate::escape::Escape;
 use crate::launch::{Held, LaunchError, Outside, SavedFiles, callers_at, check};
+
+/// By which the host's kernel carries packets.
+const VHOST_NET: &str = "/dev/vhost-net";
 
 /// How it is used.
 pub(crate) const USAGE: &str = "\
@@ -33,6 +37,7 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
   --memory MIB      memory (default: 512)
   --disk FILE[,ro]  a raw disk, read-only with `,ro`; the first is the root disk (repeatable)
   --tap NAME:MAC    a network interface on this TAP (repeatable), a queue for each vCPU if it is one with several
+  --vhost           network interfaces by vhost-net: packets are carried by the host's kernel itself
   --ports N         PCIe root ports, for devices that come and go (default: 0)
   --entropy         a source of randomness, as every launched machine has
   --balloon         a way to give unused memory back, likewise
@@ -49,9 +54,9 @@ CUMULET_LOG=debug prints how long each phase of the start took.
 ";
 
 /// All of them.
-const OPTIONS: [&str; 15] = [
-    "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "entropy", "balloon", "vsock",
-    "instance", "control", "restore", "escape",
+const OPTIONS: [&str; 16] = [
+    "kernel", "initrd", "cmdline", "cpus", "memory", "disk", "tap", "ports", "vhost", "entropy", "balloon",
+    "vsock", "instance", "control", "restore", "escape",
 ];
 
 /// What was typed.
@@ -66,6 +71,7 @@ pub(crate) struct Arguments {
     taps: Vec<(String, Mac)>,
     ports: u8,
     entropy: bool,
+    vhost: bool,
     balloon: bool,
     vsock: Option<PathBuf>,
     instance: Option<InstanceId>,
@@ -111,6 +117,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
         let flag = match name {
             "entropy" => Some(&mut parsed.entropy),
             "balloon" => Some(&mut parsed.balloon),
+            "vhost" => Some(&mut parsed.vhost),
             _ => None,
         };
         if let Some(flag) = flag {
@@ -157,7 +164,7 @@ pub(crate) fn open(arguments: Arguments) -> Result<(Held, Outside), ByHandError>
     // Devices and what was typed for them are in the same order, each kind by itself.
     let attachments = Attachments::new(&machine, |device| match device {
         Device::Disk(disk) => open_disk(disk, paths.next()),
-        Device::Nic(nic) => open_tap(nic, taps.next()),
+        Device::Nic(nic) => open_tap(nic, taps.next(), arguments.vhost),
     })?;
     let held = Held {
         machine,
@@ -184,9 +191,14 @@ fn open_disk(disk: &Disk, typed: Option<&(PathBuf, bool)>) -> Result<Attached, B
     Ok(Attached::disk(disk.clone(), Box::new(store)).map_err(LaunchError::Limits)?)
 }
 
-fn open_tap(nic: &Nic, typed: Option<&(String, Mac)>) -> Result<Attached, ByHandError> {
+fn open_tap(nic: &Nic, typed: Option<&(String, Mac)>, vhost: bool) -> Result<Attached, ByHandError> {
     let name = typed.map(|(name, _)| name.clone()).unwrap_or_default();
-    let tap = Tap::open(&name, nic.queues.into()).map_err(|error| ByHandError::Tap(name, error))?;
+    let tap = Tap::open(&name, nic.queues.into()).map_err(|error| ByHandError::Tap(name.clone(), error))?;
+    let refused = |error| ByHandError::Tap(name.clone(), error);
+    let queues = if vhost { tap.queues() } else { 0 };
+    let open = |_| File::options().read(true).write(true).open(VHOST_NET);
+    let vhosts = (0..queues).map(open).collect::<Result<_, _>>().map_err(TapError::Vhost);
+    let tap = vhosts.and_then(|vhosts| tap.carried_by(vhosts)).map_err(refused)?;
     Ok(Attached::nic(nic.clone(), tap).map_err(LaunchError::Limits)?)
 }
 

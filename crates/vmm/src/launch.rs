@@ -170,7 +170,10 @@ pub(crate) fn open_device(given: &mut Descriptors, device: &Device) -> Result<At
             let others =
                 (1..Nic::MOST_QUEUES).map_while(|queue| given.find(&names::tap(nic.interface, queue)));
             let queues = iter::once(first).chain(others).collect();
-            let tap = Tap::new(queues).map_err(|error| LaunchError::Tap(nic.interface, error))?;
+            let vhosts =
+                (0..Nic::MOST_QUEUES).map_while(|queue| given.find(&names::vhost(nic.interface, queue)));
+            let tap = Tap::new(queues).and_then(|tap| tap.carried_by(vhosts.collect()));
+            let tap = tap.map_err(|error| LaunchError::Tap(nic.interface, error))?;
             Attached::nic(nic.clone(), tap).map_err(LaunchError::Limits)
         }
     }

@@ -47,6 +47,21 @@ pub struct Ring {
     notifier: Arc<Notifier>,
 }
 
+/// A ring as its driver described it, for who works at it in our place.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Descriptors.
+    pub size: u16,
+    /// The next request to be taken.
+    pub next: u16,
+    /// Address of the descriptors,
+    pub table: u64,
+    /// of the available ring,
+    pub available: u64,
+    /// and of the used ring.
+    pub used: u64,
+}
+
 /// A request: one chain of descriptors, its bytes checked to be in memory.
 #[derive(Debug)]
 pub struct Chain<'m> {
@@ -66,15 +81,43 @@ impl Ring {
 
     /// The same ring, gone on with where somebody left it.
     pub fn at(mut self, position: Position) -> Self {
+        self.go_to(position);
+        self
+    }
+
+    fn go_to(&mut self, position: Position) {
         self.queue.set_next_avail(position.next);
         (self.used, self.visible) = (position.used, position.used);
-        self
     }
 
     /// How far the device has come, as the driver can see it. It holds for who goes on here later once nothing is under
     /// way: all that was taken is given back and published, or put back.
     pub fn position(&self) -> Position {
         Position { next: self.queue.next_avail(), used: self.visible }
+    }
+
+    /// Where it is, for who works at it in our place.
+    pub fn place(&self) -> Place {
+        Place {
+            size: self.queue.size(),
+            next: self.queue.next_avail(),
+            table: self.queue.desc_table(),
+            available: self.queue.avail_ring(),
+            used: self.queue.used_ring(),
+        }
+    }
+
+    /// Interrupts the driver, whether or not it wants that: who works at the ring in our place has looked.
+    pub fn tell(&self) {
+        self.notifier.queue_used(self.index);
+    }
+
+    /// Goes on behind somebody else who worked at it: with this request, and behind what the driver can see.
+    pub fn go_on(&mut self, memory: &Memory, next: u16) -> Result<(), Broken> {
+        let index = GuestAddress(self.queue.used_ring().wrapping_add(2));
+        let used = memory.load(index, Ordering::Acquire).map(u16::from_le);
+        self.go_to(Position { next, used: used.map_err(|_| Broken("the used ring is broken"))? });
+        Ok(())
     }
 
     /// The next request that the driver made available.

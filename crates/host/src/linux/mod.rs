@@ -22,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use spec::ids::{ImageId, InstanceId, VpcId};
-use spec::machine::Nic;
+use spec::machine::{Nic, descriptors};
 use spec::names;
 use spec::network::Network;
 use spec::observed::{Observed, Scope};
@@ -43,6 +43,9 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// What the monitor's program is called.
 const MONITOR: &str = "cumulet-vmm";
 
+/// By which the kernel carries packets between rings and a TAP.
+const VHOST_NET: &str = "/dev/vhost-net";
+
 /// Where this host keeps its things.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -56,6 +59,8 @@ pub struct Options {
     pub services_user: u32,
     /// The user of the processes that read guests' disks.
     pub reader_user: u32,
+    /// Whether this machine's kernel carries guests' packets itself.
+    pub vhost_net: bool,
 }
 
 /// This machine.
@@ -64,6 +69,7 @@ pub struct Linux {
     storage: Storage,
     machines: Machines,
     services: Services,
+    vhost_net: bool,
 }
 
 impl Linux {
@@ -72,7 +78,11 @@ impl Linux {
         let machines = Machines::open(places(options)?)?;
         let storage = Storage::open(&options.state, Box::new(readers(options)?))?;
         let services = services(options)?;
-        Ok(Self { networks: Networks::new(&options.state)?, storage, machines, services })
+        if options.vhost_net {
+            open_vhost_net()?;
+        }
+        let (networks, vhost_net) = (Networks::new(&options.state)?, options.vhost_net);
+        Ok(Self { networks, storage, machines, services, vhost_net })
     }
 
     /// Takes everything away that is not kept in the state folder: machines first, then networks. Nobody else may be at
@@ -101,9 +111,24 @@ impl Linux {
         (done, result)
     }
 
-    fn open_tap(&self, nic: &Nic) -> Result<Vec<OwnedFd>, Error> {
-        self.networks.open_tap(nic.vpc, nic.interface, nic.queues)
+    /// Opens an interface's TAP, and vhost-net for each of its queues where packets go by that: with their names.
+    fn open_tap(&self, nic: &Nic) -> Result<Vec<(String, OwnedFd)>, Error> {
+        let mut named = Vec::new();
+        for (number, queue) in (0..).zip(self.networks.open_tap(nic.vpc, nic.interface, nic.queues)?) {
+            named.push((descriptors::tap(nic.interface, number), queue));
+            if self.vhost_net {
+                named.push((descriptors::vhost(nic.interface, number), open_vhost_net()?));
+            }
+        }
+        Ok(named)
     }
+}
+
+fn open_vhost_net() -> Result<OwnedFd, Error> {
+    let opened = File::options().read(true).write(true).open(VHOST_NET);
+    let what =
+        || format!("Could not open {VHOST_NET}, which the setting vhost_net needs (modprobe vhost_net)");
+    opened.map(OwnedFd::from).map_err(|error| Error::passing(what(), error))
 }
 
 fn places(options: &Options) -> Result<Places, Error> {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use host::{Error, ErrorKind};
 use spec::control::{DeviceState, Status};
 use spec::ids::{InterfaceId, VolumeId, VpcId};
-use spec::machine::{Device, DeviceId, Disk, Limits, Mac, Nic, Rate};
+use spec::machine::{Device, DeviceId, Disk, Limits, Mac, Nic, Rate, descriptors as names};
 use spec::observed::MachineState;
 use spec::storage::Volume;
 use volume::Access;
@@ -23,7 +23,8 @@ fn volume(world: &World, number: u64, bytes: u64) -> VolumeId {
 }
 
 fn attach(world: &World, volume: VolumeId) -> Result<(), Error> {
-    let no_tap = |_: &Nic| -> Result<Vec<OwnedFd>, Error> { unreachable!("no network interface is wanted") };
+    let no_tap =
+        |_: &Nic| -> Result<Vec<(String, OwnedFd)>, Error> { unreachable!("no network interface is wanted") };
     let device = Device::Disk(Disk { volume, read_only: false, limits: Limits::default() });
     world.machines.attach(INSTANCE, &device, &world.storage, &no_tap)
 }
@@ -118,7 +119,8 @@ fn an_interface_comes_with_its_tap() {
     };
     let open_tap = |asked: &Nic| {
         assert_eq!((asked.vpc, asked.interface), (nic.vpc, nic.interface));
-        Ok([0, 1].map(|_| OwnedFd::from(File::open("/dev/null").unwrap())).into())
+        let queue = |number| (names::tap(nic.interface, number), File::open("/dev/null").unwrap().into());
+        Ok([0, 1].map(queue).into())
     };
     let device = Device::Nic(nic.clone());
     world.machines.attach(INSTANCE, &device, &world.storage, &open_tap).unwrap();

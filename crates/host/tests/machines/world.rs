@@ -65,8 +65,9 @@ impl World {
     }
 
     pub(crate) fn start(&self, machine: &Machine) -> Result<(), Error> {
-        let no_tap =
-            |_: &Nic| -> Result<Vec<OwnedFd>, Error> { unreachable!("no network interface is wanted") };
+        let no_tap = |_: &Nic| -> Result<Vec<(String, OwnedFd)>, Error> {
+            unreachable!("no network interface is wanted")
+        };
         self.machines.start(machine, &self.storage, &no_tap)
     }
 

@@ -9,6 +9,7 @@ mod reclaim;
 mod removable;
 mod tap;
 mod uring;
+mod vhost;
 mod volume;
 
 pub(crate) use callers::CallersAt;
@@ -18,4 +19,5 @@ pub(crate) use reclaim::DropPages;
 pub(crate) use removable::{Removable, Store};
 pub(crate) use tap::{Tap, TapError};
 pub(crate) use uring::Uring;
+pub(crate) use vhost::ioctls as vhost_ioctls;
 pub(crate) use volume::VolumeDisk;

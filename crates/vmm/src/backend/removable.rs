@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use devices::memory::Piece;
+use devices::memory::{Memory, Piece};
 use devices::virtio::block::Backend;
-use devices::virtio::net::{Link, Offloads};
+use devices::virtio::net::{Link, Offloads, Way};
+use devices::virtio::queue::Ring;
 
 use super::Tap;
 
@@ -159,6 +160,22 @@ impl Link for Removable<Tap> {
 
     fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
         self.with(|tap| tap.set_offloads(offloads))
+    }
+
+    fn carries(&self) -> bool {
+        self.with(|tap| Ok(tap.carries())).unwrap_or(false)
+    }
+
+    fn carry(&self, queue: usize, memory: &Memory, features: u64, rings: [&Ring; 2]) -> io::Result<()> {
+        self.with(|tap| tap.carry(queue, memory, features, rings))
+    }
+
+    fn carried(&self, queue: usize, way: Way) -> RawFd {
+        self.with(|tap| Ok(tap.carried(queue, way))).unwrap_or(-1)
+    }
+
+    fn carry_no_more(&self, queue: usize) -> io::Result<[u16; 2]> {
+        self.with(|tap| tap.carry_no_more(queue))
     }
 }
 

@@ -10,10 +10,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use devices::memory::Piece;
-use devices::virtio::net::{HEADER, Link, MOST_PAIRS, Offloads};
+use devices::memory::{Memory, Piece};
+use devices::virtio::net::{HEADER, Link, MOST_PAIRS, Offloads, Way};
+use devices::virtio::queue::Ring;
 
 use super::pieces::Vectors;
+use super::vhost::Vhost;
 
 /// What the TAP must have been opened with.
 const FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -40,12 +42,18 @@ pub(crate) enum TapError {
     Queues(usize),
     #[error("Queues of different TAPs were given: {0} and {1}")]
     Different(String, String),
+    #[error("{0} vhost-net were given for {1} queues")]
+    Vhosts(usize, usize),
+    #[error("Cannot use vhost-net")]
+    Vhost(#[source] io::Error),
 }
 
 /// The TAP.
 pub(crate) struct Tap {
     queues: Vec<File>,
     segments_udp: bool,
+    /// One for each queue, where the host carries packets itself.
+    vhosts: Vec<Vhost>,
 }
 
 /// UDP's segmentation, both or none (Linux 6.2).
@@ -67,7 +75,7 @@ impl Tap {
         queues.iter().try_for_each(set_up).map_err(TapError::SetUp)?;
         // There is no other way to ask. What is set here is set anew when a driver starts.
         let segments_udp = set_offloads(first, libc::TUN_F_CSUM | UDP).is_ok();
-        Ok(Self { queues, segments_udp })
+        Ok(Self { queues, segments_udp, vhosts: Vec::new() })
     }
 
     /// Opens so many queues of the TAP of this name, which is made if there is none; one, where it has only one.
@@ -86,6 +94,20 @@ impl Tap {
             opened => opened?,
         };
         Self::new(opened)
+    }
+
+    /// The same with an open `/dev/vhost-net` for each queue, by which the host's kernel can carry packets itself.
+    pub(crate) fn carried_by(mut self, files: Vec<File>) -> Result<Self, TapError> {
+        if !files.is_empty() && files.len() != self.queues.len() {
+            return Err(TapError::Vhosts(files.len(), self.queues.len()));
+        }
+        let vhosts = files.into_iter().map(Vhost::new).collect::<Result<_, _>>();
+        self.vhosts = vhosts.map_err(TapError::Vhost)?;
+        Ok(self)
+    }
+
+    fn vhost(&self, queue: usize) -> io::Result<&Vhost> {
+        self.vhosts.get(queue).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn queue(&self, queue: usize) -> io::Result<&File> {
@@ -201,6 +223,22 @@ impl Link for Tap {
         flags = flag(offloads.checksum, libc::TUN_F_CSUM | flags);
         // Of the whole TAP, by whichever queue it is said.
         set_offloads(self.queue(0)?, flags)
+    }
+
+    fn carries(&self) -> bool {
+        !self.vhosts.is_empty()
+    }
+
+    fn carry(&self, queue: usize, memory: &Memory, features: u64, rings: [&Ring; 2]) -> io::Result<()> {
+        self.vhost(queue)?.begin(memory, features, rings, self.queue(queue)?)
+    }
+
+    fn carried(&self, queue: usize, way: Way) -> RawFd {
+        self.vhost(queue).map_or(-1, |vhost| vhost.used(way))
+    }
+
+    fn carry_no_more(&self, queue: usize) -> io::Result<[u16; 2]> {
+        self.vhost(queue)?.end()
     }
 }
 

@@ -20,6 +20,7 @@ use seccompiler::{
 
 use super::LockError;
 use crate::arch;
+use crate::backend::vhost_ioctls;
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,9 +161,13 @@ fn rules(kind: Kind) -> Result<Rules, BackendError> {
             let ours = [ioctl::KVM_RUN, ioctl::KVM_SIGNAL_MSI, ioctl::KVM_IOEVENTFD, arch::KVM_GET_PLACE];
             allow(libc::SYS_ioctl, 1, SeccompCmpOp::Eq, &ours)?;
         }
-        Kind::Device => allow(libc::SYS_ioctl, 1, SeccompCmpOp::Eq, &device)?,
+        Kind::Device => {
+            allow(libc::SYS_ioctl, 1, SeccompCmpOp::Eq, &device)?;
+            allow(libc::SYS_ioctl, 1, SeccompCmpOp::Eq, &vhost_ioctls())?;
+        }
         Kind::Supervisor => {
             allow(libc::SYS_ioctl, 1, SeccompCmpOp::MaskedEq(0xff00), &[ioctl::KVM])?;
+            allow(libc::SYS_ioctl, 1, SeccompCmpOp::Eq, &vhost_ioctls())?;
             let tap = [ioctl::TUNSETOFFLOAD, ioctl::TUNGETIFF, ioctl::TUNSETVNETHDRSZ];
             allow(libc::SYS_ioctl, 1, SeccompCmpOp::Eq, &tap)?;
             allow(libc::SYS_ioctl, 1, SeccompCmpOp::Eq, &[ioctl::FIONBIO, ioctl::FIOCLEX])?;

@@ -9,12 +9,14 @@
 //! session.rs   the interface at work: whose turn it is, and what the driver sends
 //! receive.rs   from the link to the guest, into buffers that the driver posted
 //! control.rs   what a driver asks on the control queue: how many pairs it uses
+//! carried.rs   packets that the host's kernel carries itself
 //! ```
 //!
 //! A pair of queues, one each way, is for one vCPU: the guest's processors need not wait for each other, and
 //! hear of packets themselves. One thread serves all pairs: they share their limits, and a machine's devices
 //! share one processor besides its vCPUs.
 
+mod carried;
 mod control;
 mod receive;
 mod session;
@@ -27,9 +29,9 @@ use std::sync::Arc;
 
 use self::session::Session;
 use super::device::{Active, Device, Kind, Stop};
-use super::queue::Broken;
+use super::queue::{Broken, Ring};
 use crate::limits::{Limiter, Limits};
-use crate::memory::Piece;
+use crate::memory::{Memory, Piece};
 
 /// Bytes of the header (5.1.6, `struct virtio_net_hdr`, with `num_buffers`).
 pub const HEADER: usize = 12;
@@ -79,6 +81,37 @@ pub trait Link: Send + Sync {
     fn segments_udp(&self) -> bool;
     /// Says what packets to come may leave to the guest.
     fn set_offloads(&self, offloads: Offloads) -> io::Result<()>;
+    /// Whether the host's kernel can carry packets between rings and link by itself. The other three are called only then.
+    fn carries(&self) -> bool {
+        false
+    }
+    /// Has it carry a queue's packets to the first ring and from the second, which are nobody else's until
+    /// [`Self::carry_no_more`]. `features` are those that the driver agreed on.
+    fn carry(&self, _queue: usize, _memory: &Memory, _features: u64, _rings: [&Ring; 2]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// What becomes readable, as an edge, when it has used buffers of one of a queue's rings.
+    fn carried(&self, _queue: usize, _way: Way) -> RawFd {
+        -1
+    }
+    /// Ends that; the next request of each ring.
+    fn carry_no_more(&self, _queue: usize) -> io::Result<[u16; 2]> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A direction, as the guest sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the guest.
+    In,
+    /// From the guest.
+    Out,
+}
+
+impl Way {
+    /// Both, as a pair has its queues.
+    pub const BOTH: [Self; 2] = [Self::In, Self::Out];
 }
 
 /// Feature bits (5.1.3; those of UDP's segmentation came with virtio 1.3).

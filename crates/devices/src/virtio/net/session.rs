@@ -4,11 +4,13 @@
 //! A driver begins with one pair and says on the control queue when it uses more. The link's queues are all in use at any
 //! time: what comes by one whose pair the driver does not use goes to another pair, so that nothing is to be switched in
 //! the host's kernel at a guest's word.
+//!
+//! Where the host carries packets itself (`carried.rs`), only the control queue is served here, and interrupts are passed on.
 
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::receive::Receiver;
-use super::{HEADER, MOST, MOST_PAIRS, MOST_PIECES, Net, TURN, control, feature, payload};
+use super::{HEADER, MOST, MOST_PAIRS, MOST_PIECES, Net, TURN, Way, control, feature, payload};
 use crate::memory::Memory;
 use crate::virtio::device::{Active, Stop, Wait};
 use crate::virtio::queue::{Broken, Ring};
@@ -25,25 +27,31 @@ enum Cause {
     Of(Due),
     /// A packet waits in this queue of the link.
     Link(usize),
+    /// The host, which carries packets itself, has used buffers of this ring of a pair.
+    Used(usize, Way),
 }
 
 /// A pair of queues.
-struct Pair<'m> {
-    receive: Option<&'m mut Ring>,
-    transmit: Option<&'m mut Ring>,
+pub(super) struct Pair<'m> {
+    pub(super) receive: Option<&'m mut Ring>,
+    pub(super) transmit: Option<&'m mut Ring>,
     receiver: Receiver<'m>,
 }
 
 /// The interface at work.
 pub(super) struct Session<'m> {
-    net: &'m Net,
-    memory: &'m Memory,
-    pairs: Vec<Pair<'m>>,
+    pub(super) net: &'m Net,
+    pub(super) memory: &'m Memory,
+    pub(super) pairs: Vec<Pair<'m>>,
     control: Option<&'m mut Ring>,
     /// Pairs that the driver uses, the first ones.
-    in_use: usize,
+    pub(super) in_use: usize,
     /// The same, where it is found again by who goes on.
     kept: &'m mut u64,
+    pub(super) features: u64,
+    /// Whether the host can carry packets itself, as far as is known, and of how many pairs it does: the first ones.
+    pub(super) can_carry: bool,
+    pub(super) carried: usize,
 }
 
 impl<'m> Session<'m> {
@@ -51,7 +59,7 @@ impl<'m> Session<'m> {
         let (merge, largest) = (active.has(feature::MRG_RXBUF), net.largest(active));
         let several = active.has(feature::MQ);
         let with_control = active.has(feature::CTRL_VQ);
-        let Active { memory, rings, kept, .. } = active;
+        let Active { memory, rings, kept, features } = active;
         // Without MQ there is one pair, and the control queue comes right behind it (5.1.2).
         let count = if several { net.pairs } else { 1 };
         let queues = rings.len().min(2 * count);
@@ -64,18 +72,29 @@ impl<'m> Session<'m> {
         }
         let control = rest.first_mut().and_then(Option::as_mut).filter(|_| with_control);
         let in_use = usize::try_from(*kept).unwrap_or(1).clamp(1, count.max(1));
-        Self { net, memory, pairs, control, in_use, kept }
+        let (features, can_carry, carried) = (*features, net.link.carries(), 0);
+        Self { net, memory, pairs, control, in_use, kept, features, can_carry, carried }
     }
 
     /// Works until told to stop.
     pub(super) fn work(mut self, stop: &Stop) -> Result<(), Broken> {
-        let (sources, causes): (Vec<RawFd>, Vec<Cause>) = self.events().into_iter().unzip();
-        let wait = Wait::new(stop, &sources)?;
-        let mut due = EVERYBODY;
-        while !stop.said() {
-            due = if self.turn(due)? { EVERYBODY } else { self.due(wait.wait()?, &causes) };
-        }
+        let worked = self.work_until(stop);
+        let taken_back = self.carry_no_more();
         self.pairs.iter_mut().for_each(Pair::leave);
+        worked.and(taken_back)
+    }
+
+    fn work_until(&mut self, stop: &Stop) -> Result<(), Broken> {
+        while !stop.said() {
+            self.begin_to_carry()?;
+            let (sources, causes): (Vec<RawFd>, Vec<Cause>) = self.events().into_iter().unzip();
+            let wait = Wait::new(stop, &sources)?;
+            let mut due = EVERYBODY;
+            while !stop.said() && self.should_be_carried() == self.is_carried() {
+                due = if self.turn(due)? { EVERYBODY } else { self.due(wait.wait()?, &causes) };
+            }
+            self.carry_no_more()?;
+        }
         Ok(())
     }
 
@@ -87,12 +106,17 @@ impl<'m> Session<'m> {
         let Net { link, traffic, .. } = self.net;
         let mut events: Vec<_> =
             [&traffic.sent, &traffic.received].map(|limiter| (limiter.event(), Cause::Of(EVERYBODY))).into();
-        events.extend((0..self.net.pairs).map(|queue| (link.event(queue), Cause::Link(queue))));
         events.extend(bell(&self.control, CONTROL));
+        if self.is_carried() {
+            for pair in 0..self.net.pairs {
+                events.extend(Way::BOTH.map(|way| (link.carried(pair, way), Cause::Used(pair, way))));
+            }
+            return events;
+        }
+        events.extend((0..self.net.pairs).map(|queue| (link.event(queue), Cause::Link(queue))));
         for (index, pair) in self.pairs.iter().enumerate() {
-            events.extend(
-                [&pair.receive, &pair.transmit].into_iter().filter_map(|ring| bell(ring, 1 << index)),
-            );
+            let rings = [&pair.receive, &pair.transmit];
+            events.extend(rings.into_iter().filter_map(|ring| bell(ring, 1 << index)));
         }
         events
     }
@@ -104,6 +128,10 @@ impl<'m> Session<'m> {
             due | match cause {
                 Cause::Of(these) => *these,
                 Cause::Link(queue) => 1 << (queue % self.in_use),
+                Cause::Used(pair, way) => {
+                    self.tell(*pair, *way);
+                    0
+                }
             }
         })
     }
@@ -118,6 +146,9 @@ impl<'m> Session<'m> {
             more |= self.in_use != before;
             *self.kept = self.in_use as u64;
             self.pairs.iter_mut().skip(self.in_use).for_each(Pair::leave);
+        }
+        if self.is_carried() {
+            return Ok(more);
         }
         for (index, pair) in self.pairs.iter_mut().enumerate().take(self.in_use) {
             if due & 1 << index == 0 {
@@ -137,7 +168,7 @@ impl<'m> Session<'m> {
 
 impl Pair<'_> {
     /// Leaves it as if nothing had been taken off its rings that is not done.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         if let Some(ring) = &mut self.receive {
             self.receiver.put_back(ring);
         }

@@ -264,3 +264,94 @@ fn packets_wait_for_their_limit_each_way() {
     assert_eq!(receiver.turn(0..1, &mut receiving, &memory), Ok(false));
     assert_eq!((lock(&wire.from_guest).len(), wire.to_guest()), (3, 0));
 }
+
+/// A wire whose host can carry packets itself, or says so.
+struct Carrier {
+    wire: Wire,
+    refuses: bool,
+    /// How often it began and ended; where it will say that it came.
+    began: Mutex<usize>,
+    ended: Mutex<usize>,
+    next: [u16; 2],
+}
+
+impl Link for Carrier {
+    fn queues(&self) -> usize {
+        self.wire.queues()
+    }
+    fn event(&self, queue: usize) -> RawFd {
+        self.wire.event(queue)
+    }
+    fn receive(&self, queue: usize, into: &[Piece<'_>]) -> io::Result<usize> {
+        self.wire.receive(queue, into)
+    }
+    fn send(&self, queue: usize, from: &[Piece<'_>]) -> io::Result<()> {
+        self.wire.send(queue, from)
+    }
+    fn segments_udp(&self) -> bool {
+        self.wire.segments_udp()
+    }
+    fn set_offloads(&self, offloads: Offloads) -> io::Result<()> {
+        self.wire.set_offloads(offloads)
+    }
+    fn carries(&self) -> bool {
+        true
+    }
+    fn carry(&self, _: usize, _: &Memory, _: u64, rings: [&Ring; 2]) -> io::Result<()> {
+        // What the device had taken off before is there again.
+        assert_eq!(rings.map(|ring| ring.place().next), [0, 0]);
+        *lock(&self.began) += 1;
+        if self.refuses { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
+    }
+    fn carried(&self, _: usize, _: Way) -> RawFd {
+        self.wire.event.as_raw_fd()
+    }
+    fn carry_no_more(&self, _: usize) -> io::Result<[u16; 2]> {
+        *lock(&self.ended) += 1;
+        Ok(self.next)
+    }
+}
+
+#[test]
+fn the_host_carries_packets_until_they_are_to_be_counted() {
+    for refuses in [false, true] {
+        let wire = Wire::new(Vec::new());
+        let (began, ended) = (Mutex::default(), Mutex::default());
+        let carrier = Arc::new(Carrier { wire, refuses, began, ended, next: [2, 0] });
+        let traffic = Arc::new(Traffic::new(Limits::default()).unwrap());
+        let net = Net::new(carrier.clone(), traffic.clone(), [2; 6], 1500);
+        let memory = memory();
+        let [receive, transmit] =
+            [0, 1].map(|place| MockSplitQueue::create(&memory, GuestAddress(place * 0x1000), 16));
+        for index in 0..3 {
+            let buffer = BUFFERS + 0x1000 * u64::from(index);
+            receive.add_desc_chains(&[descriptor(buffer, 2000, WRITE, 0)], index).unwrap();
+        }
+        let rings = [&receive, &transmit].map(|mock| Some(ring(mock))).into();
+        let mut active = Active { memory: memory.clone(), features: 0, rings, kept: 0 };
+        let mut session = Session::new(&net, &mut active);
+        // It waits for packets with all three buffers.
+        assert_eq!(session.turn(EVERYBODY), Ok(false));
+        assert!(session.should_be_carried());
+        session.begin_to_carry().unwrap();
+        assert_eq!((session.is_carried(), session.should_be_carried()), (!refuses, !refuses));
+        lock(&carrier.wire.queues[0]).push(vec![0; 60]);
+        if !refuses {
+            // The packet is the host's business.
+            assert_eq!(session.turn(EVERYBODY), Ok(false));
+            assert_eq!((carrier.wire.to_guest(), receive.used().idx().load()), (1, 0));
+            receive.used().idx().store(2);
+            let limit = Rate { per_second: 1000.try_into().unwrap(), burst: 1000, peak: None };
+            traffic.change(Limits { operations: Some(limit), bytes: None });
+            assert!(!session.should_be_carried());
+            session.carry_no_more().unwrap();
+            assert!(!session.is_carried());
+        }
+        assert_eq!(session.turn(EVERYBODY), Ok(false));
+        let buffer = if refuses { 0 } else { 2 };
+        assert_eq!(receive.used().ring().ref_at(buffer).unwrap().load().id(), u32::try_from(buffer).unwrap());
+        assert_eq!(usize::from(receive.used().idx().load()), buffer + 1);
+        session.carry_no_more().unwrap();
+        assert_eq!((*lock(&carrier.began), *lock(&carrier.ended)), (1, usize::from(!refuses)));
+    }
+}

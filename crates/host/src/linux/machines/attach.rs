@@ -10,7 +10,7 @@ use spec::control::{DeviceState, Request};
 use spec::ids::{InstanceId, VolumeId};
 use spec::machine::{Device, DeviceId, Limits, descriptors as names};
 
-use super::launch::{OpenTap, access, largest, named_taps};
+use super::launch::{OpenTap, access, largest};
 use super::{ANSWER, Machines, control};
 use crate::linux::storage::Storage;
 use crate::linux::sys::limits;
@@ -44,7 +44,7 @@ impl Machines {
                 let named = parts.named().map(|(part, file)| (names::volume(disk.volume, part), file.into()));
                 named.unzip::<_, OwnedFd, Vec<_>, Vec<_>>()
             }
-            Device::Nic(nic) => named_taps(nic, open_tap)?.into_iter().unzip(),
+            Device::Nic(nic) => open_tap(nic)?.into_iter().unzip(),
         };
         let request = Request::Attach { device: device.clone(), descriptors: names };
         control::ask(&self.folder(instance).control(), &request, &descriptors, ANSWER)

@@ -31,8 +31,9 @@ const PROCESSORS_BESIDES: u32 = 1;
 /// The largest file that a process without a larger disk may write, in bytes.
 const LEAST_FILE: u64 = 1 << 20;
 
-/// How an interface's TAP is opened: its queues.
-pub type OpenTap<'a> = &'a dyn Fn(&Nic) -> Result<Vec<OwnedFd>, Error>;
+/// How an interface's TAP is opened: its queues and what belongs to them, with their names
+/// ([`spec::machine::descriptors`]).
+pub type OpenTap<'a> = &'a dyn Fn(&Nic) -> Result<Vec<(String, OwnedFd)>, Error>;
 
 /// What stands around a machine.
 pub(super) struct Ground<'a> {
@@ -92,8 +93,8 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
         }
     }
     for nic in &machine.nics {
-        for (name, queue) in named_taps(nic, ground.open_tap)? {
-            handed.add(name, queue);
+        for (name, descriptor) in (ground.open_tap)(nic)? {
+            handed.add(name, descriptor);
         }
     }
     let disk = ground.storage.disk().map_err(failed("find the host's disk"))?;
@@ -126,12 +127,6 @@ pub(super) fn launch(machine: &Machine, folder: &Folder, ground: &Ground<'_>) ->
     process
         .spawn()
         .map_err(|error| Error::passing(format!("Could not start the process of machine {id}"), error))
-}
-
-/// Opens an interface's TAP: its queues with their names.
-pub(super) fn named_taps(nic: &Nic, open_tap: OpenTap<'_>) -> Result<Vec<(String, OwnedFd)>, Error> {
-    let queues = open_tap(nic)?;
-    Ok((0..).zip(queues).map(|(number, queue)| (names::tap(nic.interface, number), queue)).collect())
 }
 
 /// Opens and locks the disks.
