@@ -155,12 +155,18 @@ fn get_msrs(vcpu: &VcpuFd, mut indices: &[u32]) -> Result<Vec<kvm_msr_entry>, kv
     Ok(read)
 }
 
-/// Sets all that can be set: some are only read, and say the same here as there.
+/// Sets all. What can only be read must say the same here as there.
 fn set_msrs(vcpu: &VcpuFd, mut msrs: &[kvm_msr_entry]) -> Result<(), kvm_ioctls::Error> {
     while !msrs.is_empty() {
         let some = &msrs[..msrs.len().min(MSRS_AT_ONCE)];
         let entries = Msrs::from_entries(some).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))?;
         let count = vcpu.set_msrs(&entries)?;
+        if let Some(refused) = some.get(count) {
+            let here = get_msrs(vcpu, &[refused.index])?;
+            if here.first().map(|msr| msr.data) != Some(refused.data) {
+                return Err(kvm_ioctls::Error::new(libc::EINVAL));
+            }
+        }
         msrs = &msrs[(count + 1).min(some.len())..];
     }
     Ok(())
