@@ -47,6 +47,7 @@ async fn converse(stream: TcpStream, caller: Caller, service: Arc<Service>) {
     let respond = service_fn(async |request| respond(&request, &caller, &service, &line).await);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .half_close(true)
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(LONGEST_HEAD)
         .max_headers(MOST_HEADERS)

@@ -128,6 +128,20 @@ fn methods_bodies_and_bytes_pass_as_http_has_them() {
 }
 
 #[test]
+fn who_says_that_he_will_ask_no_more_is_still_answered() {
+    run(async || {
+        let mut site = Site::new();
+        let (_, source) = site.launch_and_serve().await;
+        for _ in 0..20 {
+            let mut stream = connect(source).await;
+            stream.write_all(b"GET /latest/meta-data/local-ipv4 HTTP/1.0\r\n\r\n").await.unwrap();
+            stream.shutdown().await.unwrap();
+            assert_eq!(body(&talk(&mut stream, "").await), source.to_string());
+        }
+    });
+}
+
+#[test]
 fn a_connection_is_kept_and_outlives_no_instance() {
     run(async || {
         let mut site = Site::new();
