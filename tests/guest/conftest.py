@@ -17,8 +17,10 @@ from botocore.exceptions import ClientError
 from cloud import PORT, Cloud, Instance, instance_type
 from lab import LAB_NAME, SLOWNESS, Lab, free_port
 
-# What is said at the end of tests that ran twice.
-FIRST_FAILURES: list[str] = []
+# How often a test is run at most.
+ATTEMPTS = 3
+# What is said at the end of tests that ran again.
+FAILURES: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -129,25 +131,27 @@ def instance(launch_for_all):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
-    """Runs a test; once more, in a new lab, when it failed (docs/lab.md says why an emulated computer can be at fault).
+    """Runs a test; again, in a new lab, when it failed (docs/lab.md says why an emulated computer can be at fault): once, and
+    once more where that computer itself says that it is broken.
 
-    What failed the first time is kept and told at the end, with what the computer itself says about it, if it does.
+    What failed is kept and told at the end, with what the computer says about it, if it does.
     """
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    # After the last test the lab would be stopped before it is asked: so that test is its own next one, and what it leaves is
-    # torn down at the session's end.
-    reports = runtestprotocol(item, nextitem=nextitem or item, log=False)
-    failed = [report for report in reports if report.failed]
-    if failed:
-        trouble = Lab(LAB_NAME).trouble() or "the lab's computer does not say that it is broken: look whether it is us"
-        kept = Lab(LAB_NAME).keep(f"{item.name}-first-time")
+    for attempt in range(ATTEMPTS):
+        # After the last test the lab would be stopped before it is asked: so that test is its own next one, and what it leaves
+        # is torn down at the session's end.
+        reports = runtestprotocol(item, nextitem=nextitem or item, log=False)
+        failed = [report for report in reports if report.failed]
+        trouble = Lab(LAB_NAME).trouble() if failed else ""
+        if not failed or attempt + 1 == ATTEMPTS or (attempt > 0 and not trouble):
+            break
+        kept = Lab(LAB_NAME).keep(f"{item.name}-{['first', 'second'][attempt]}-time")
         (kept / "failure").write_text("\n\n".join(report.longreprtext for report in failed))
-        FIRST_FAILURES.append(f"{item.nodeid}: {trouble}; kept: {kept}")
+        FAILURES.append(f"{item.nodeid}: {trouble or 'its computer does not say that it is broken: look whether it is us'}; kept: {kept}")
         # All fixtures end, the lab's included, and are made anew. What they find that they cannot take back is gone with the lab.
         with suppress(Exception):
             item.session._setupstate.teardown_exact(None)
         item._initrequest()
-        reports = runtestprotocol(item, nextitem=nextitem, log=False)
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -156,8 +160,8 @@ def pytest_runtest_protocol(item, nextitem):
 
 def pytest_terminal_summary(terminalreporter):
     """Says at the end how often that was so."""
-    for one in FIRST_FAILURES:
-        terminalreporter.write_line(f"FAILED AT FIRST, and was run again in a new lab: {one}", red=True)
+    for one in FAILURES:
+        terminalreporter.write_line(f"FAILED, and was run again in a new lab: {one}", red=True)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -83,6 +83,7 @@ class Lab:
         """What explains a failure, kept where the next run does not overwrite it; the folder."""
         folder = CACHE / "guest-tests" / name
         folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.home / "out/logs", ignore_errors=True)
         if self.is_running():
             self.script("exec", "--", "sh", "-c", "cp -r /var/lib/cumulet/logs /out/", capture_output=True)
         for file in ["console.log", "qemu.log", "out/cumuletd.log"]:
