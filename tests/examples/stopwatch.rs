@@ -6,6 +6,13 @@
 //! {"nanoseconds":208000000,"own_kib":4036,"host_kib":60000}
 //! ```
 //!
+//! Before that, a line for each thing that the guest marks on its console, as `load` does: `{` when it begins, and `}`,
+//! a count, a unit and a name when it is done.
+//!
+//! ```text
+//! {"case":"random-read-1","of":"operation","count":2000,"nanoseconds":150000000}
+//! ```
+//!
 //! With a count above one so many are started one after the other and run on side by side; the answer is that of the last, but
 //! `host_kib`: what the host has less for each of them.
 //!
@@ -86,14 +93,56 @@ fn available_kib() -> Result<u64, Box<dyn Error>> {
 
 fn wait_for(mut output: ChildStdout, word: &str) -> Result<(), Box<dyn Error>> {
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut marks = Marks::default();
     loop {
         match output.read(&mut buffer)? {
             0 => return Err(format!("ended without \"{word}\": {}", String::from_utf8_lossy(&seen)).into()),
-            count => seen.extend_from_slice(&buffer[..count]),
+            count => {
+                marks.read(&buffer[..count], Instant::now());
+                seen.extend_from_slice(&buffer[..count]);
+            }
         }
         if seen.windows(word.len()).any(|window| window == word.as_bytes()) {
             return Ok(());
         }
+    }
+}
+
+/// What a guest marks: a line that begins with `{`, later one that begins with `}`.
+#[derive(Default)]
+struct Marks {
+    line: Vec<u8>,
+    begin: Option<Instant>,
+    end: Option<Instant>,
+}
+
+impl Marks {
+    /// Takes what came in at this moment, and prints what is done.
+    fn read(&mut self, bytes: &[u8], now: Instant) {
+        for byte in bytes {
+            match (byte, self.line.is_empty()) {
+                (b'{', true) => self.begin = Some(now),
+                (b'}', true) => self.end = Some(now),
+                _ => {}
+            }
+            if *byte == b'\n' {
+                if let Some(line) = self.done() {
+                    println!("{line}");
+                }
+                self.line.clear();
+            } else if *byte != b'\r' {
+                self.line.push(*byte);
+            }
+        }
+    }
+
+    /// What the line that has just ended says was done.
+    fn done(&self) -> Option<String> {
+        let line = std::str::from_utf8(self.line.strip_prefix(b"}")?).ok()?;
+        let mut words = line.split(' ');
+        let (count, unit, name) = (words.next()?.parse::<u64>().ok()?, words.next()?, words.next()?);
+        let time = self.end?.duration_since(self.begin?).as_nanos();
+        Some(format!(r#"{{"case":"{name}","of":"{unit}","count":{count},"nanoseconds":{time}}}"#))
     }
 }
 
