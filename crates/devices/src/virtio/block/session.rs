@@ -80,8 +80,15 @@ impl<'d, 'm> Session<'d, 'm> {
         Ok(())
     }
 
-    /// Does or begins what is asked in one ring; whether its turn ended before its requests.
+    /// Does or begins what is asked in one ring; whether its turn ended before its requests. Answers are shown together: a
+    /// driver that is interrupted for the first asks for the next at once, and never again for many.
     pub(super) fn serve(&mut self, queue: usize, ring: &mut Ring, stop: &Stop) -> Result<bool, Broken> {
+        let more = self.take(queue, ring, stop);
+        ring.publish(self.memory)?;
+        more
+    }
+
+    fn take(&mut self, queue: usize, ring: &mut Ring, stop: &Stop) -> Result<bool, Broken> {
         for _ in 0..TURN {
             if stop.said() || self.is_full() || !self.face.limiter.admits() {
                 // What is waited for has an event: the word, the engine's, the limiter's.
@@ -95,8 +102,8 @@ impl<'d, 'm> Session<'d, 'm> {
                     self.face.limiter.count(operation.count(OPERATION), operation.bytes());
                     self.do_or_begin(ring, Asked { queue, head, operation, status })?;
                 }
-                Err(Refusal::Bad) => self.answer(ring, head, &status, Err(STATUS_IO_ERROR))?,
-                Err(Refusal::Unknown) => self.answer(ring, head, &status, Err(STATUS_UNSUPPORTED))?,
+                Err(Refusal::Bad) => self.complete(ring, head, &status, Err(STATUS_IO_ERROR))?,
+                Err(Refusal::Unknown) => self.complete(ring, head, &status, Err(STATUS_UNSUPPORTED))?,
             }
         }
         Ok(true)
@@ -110,8 +117,12 @@ impl<'d, 'm> Session<'d, 'm> {
         match self.begin(&request) {
             Some(tag) => self.under_way[usize::from(tag)] = Some(request),
             None => {
+                // A write goes to the page cache; for what may take its time no answer is to wait.
+                if !matches!(request.operation, Operation::Write { .. }) || self.write_through {
+                    ring.publish(self.memory)?;
+                }
                 let result = self.carry_out(&request.operation);
-                self.answer(ring, request.head, &request.status, result)?;
+                self.complete(ring, request.head, &request.status, result)?;
             }
         }
         Ok(())
@@ -150,18 +161,7 @@ impl<'d, 'm> Session<'d, 'm> {
         Ok(any)
     }
 
-    fn answer(
-        &self,
-        ring: &mut Ring,
-        head: u16,
-        status: &Span<'_>,
-        result: Result<usize, u8>,
-    ) -> Result<(), Broken> {
-        self.complete(ring, head, status, result)?;
-        ring.publish(self.memory)
-    }
-
-    /// Gives a request back: bytes written to the guest, or the status that says why not.
+    /// Gives a request back, to be shown to the driver later: bytes written to the guest, or the status that says why not.
     fn complete(
         &self,
         ring: &mut Ring,
