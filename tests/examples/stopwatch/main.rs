@@ -16,8 +16,17 @@
 //! With a count above one so many are started one after the other and run on side by side; the answer is that of the last, but
 //! `host_kib`: what the host has less for each of them.
 //!
+//! A guest that was saved is gone on with likewise, by whom the command line alone does not tell to do so with `load`:
+//!
+//! ```text
+//! stopwatch save KIND SOCKET FOLDER WORD COMMAND…
+//! stopwatch load SOCKET FOLDER COUNT WORD GUEST_MIB COMMAND…
+//! ```
+//!
 //! The time begins before the process is made and ends when the word has come out of its standard output. Its own memory
 //! is what is resident of all its mappings but the guest's memory, which is known by its size.
+
+mod snapshots;
 
 use std::error::Error;
 use std::fs;
@@ -27,11 +36,8 @@ use std::time::Instant;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match measure(&arguments) {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
+    match work(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("stopwatch: {error}");
             ExitCode::FAILURE
@@ -39,7 +45,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(arguments: &[String]) -> Result<String, Box<dyn Error>> {
+fn work(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    match arguments {
+        [verb, rest @ ..] if verb == "save" => snapshots::save(rest),
+        [verb, socket, folder, rest @ ..] if verb == "load" => {
+            measure(rest, &|| snapshots::load(socket, folder))
+        }
+        rest => measure(rest, &|| Ok(())),
+    }
+}
+
+/// What else there is to do when a process was started.
+type Then<'a> = &'a dyn Fn() -> Result<(), Box<dyn Error>>;
+
+fn measure(arguments: &[String], then: Then<'_>) -> Result<(), Box<dyn Error>> {
     let [count, word, guest_mib, program, rest @ ..] = arguments else {
         return Err("usage: stopwatch COUNT WORD GUEST_MIB COMMAND…".into());
     };
@@ -48,11 +67,12 @@ fn measure(arguments: &[String]) -> Result<String, Box<dyn Error>> {
     let mut running = Running(Vec::new());
     let mut answer = (0, 0);
     for _ in 0..count {
-        answer = start(&mut running, word, guest_kib, Command::new(program).args(rest))?;
+        answer = start(&mut running, word, guest_kib, Command::new(program).args(rest), then)?;
     }
     let (nanoseconds, own) = answer;
     let host = before.saturating_sub(available_kib()?) / count;
-    Ok(format!(r#"{{"nanoseconds":{nanoseconds},"own_kib":{own},"host_kib":{host}}}"#))
+    println!(r#"{{"nanoseconds":{nanoseconds},"own_kib":{own},"host_kib":{host}}}"#);
+    Ok(())
 }
 
 /// Monitors that run; what is measured has been measured when they are let go, and how they end is of no interest.
@@ -73,14 +93,23 @@ fn start(
     word: &str,
     guest_kib: u64,
     command: &mut Command,
+    then: Then<'_>,
 ) -> Result<(u128, u64), Box<dyn Error>> {
-    let begin = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let (id, output) = (child.id(), child.stdout.take());
-    running.0.push(child);
-    wait_for(output.ok_or("no standard output")?, word)?;
-    let elapsed = begin.elapsed();
+    let time = Instant::now();
+    let mut output = begin(running, command)?;
+    then()?;
+    wait_for(&mut output, word)?;
+    let elapsed = time.elapsed();
+    let id = running.0.last().ok_or("nothing was started")?.id();
     Ok((elapsed.as_nanos(), own_kib(&fs::read_to_string(format!("/proc/{id}/smaps"))?, guest_kib)))
+}
+
+/// Starts a process; its standard output.
+fn begin(running: &mut Running, command: &mut Command) -> Result<ChildStdout, Box<dyn Error>> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take();
+    running.0.push(child);
+    output.ok_or_else(|| "no standard output".into())
 }
 
 /// What the host could give to somebody, in KiB (`proc_meminfo(5)`).
@@ -91,7 +120,7 @@ fn available_kib() -> Result<u64, Box<dyn Error>> {
     Ok(number.ok_or("the host does not say what memory is available")?.parse()?)
 }
 
-fn wait_for(mut output: ChildStdout, word: &str) -> Result<(), Box<dyn Error>> {
+fn wait_for(output: &mut ChildStdout, word: &str) -> Result<(), Box<dyn Error>> {
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
     let mut marks = Marks::default();
     loop {
