@@ -4,6 +4,7 @@
 //! `&[u8]`; [`Piece`] copies in and out, or is handed whole to a system call. What decides anything is
 //! copied out first and judged afterwards.
 
+use smallvec::SmallVec;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
 
 /// All of a guest's memory.
@@ -18,7 +19,8 @@ pub type Piece<'m> = VolatileSlice<'m, ()>;
 /// a request takes bytes off the front or the back of a span, wherever the cuts are.
 #[derive(Clone, Debug, Default)]
 pub struct Span<'m> {
-    pieces: Vec<Piece<'m>>,
+    /// Most have one, or a header's and one.
+    pieces: SmallVec<[Piece<'m>; 2]>,
     len: usize,
 }
 
@@ -26,6 +28,12 @@ impl<'m> Span<'m> {
     /// Adds `len` bytes at `address` to the end; `None`, and nothing added, where they are not all in memory.
     pub fn push(&mut self, memory: &'m Memory, address: GuestAddress, len: usize) -> Option<()> {
         let total = self.len.checked_add(len)?;
+        // Nearly always it lies in one region, and that is quickly found.
+        if let Ok(piece) = vm_memory::GuestMemoryBackend::get_slice(memory, address, len) {
+            self.pieces.push(piece);
+            self.len = total;
+            return Some(());
+        }
         let before = self.pieces.len();
         for piece in memory.get_slices(address, len, Permissions::ReadWrite).ok()? {
             match piece {
@@ -77,7 +85,7 @@ impl<'m> Span<'m> {
             before += piece.len();
             index += 1;
         }
-        let mut tail = self.pieces.split_off(index);
+        let mut tail: SmallVec<[Piece<'m>; 2]> = self.pieces.drain(index..).collect();
         if at > before
             && let Some(cut) = tail.first_mut()
         {

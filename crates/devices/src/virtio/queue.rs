@@ -11,7 +11,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::pci::Notifier;
@@ -156,7 +156,9 @@ impl Ring {
         let slot = u64::from(self.used % self.queue.size());
         let element = u64::from(written) << 32 | u64::from(head);
         let place = GuestAddress(self.queue.used_ring().wrapping_add(4 + 8 * slot));
-        memory.write_obj(element.to_le(), place).map_err(|_| Broken("the used ring is broken"))?;
+        let written =
+            memory.get_slice(place, size_of::<u64>()).map(|piece| piece.write_obj(element.to_le(), 0));
+        written.ok().and_then(Result::ok).ok_or(Broken("the used ring is broken"))?;
         self.used = self.used.wrapping_add(1);
         Ok(())
     }
