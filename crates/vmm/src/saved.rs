@@ -1,4 +1,5 @@
-//! A machine written down: its state as JSON in one file, its memory page by page in another.
+//! A machine written down: its state as JSON in one file, its memory page by page in another. The state has two lines: in
+//! what form it is, which can be read of every state, and then the rest.
 //!
 //! The memory's file is as long as the guest's memory and has holes where it is zeros, so it can be mapped as it is. The
 //! state is small: what KVM knows, what the devices' registers say, where each device sits. Both are written whole and
@@ -34,8 +35,8 @@ const CHUNK: usize = 64 << 10;
 const PAGE: usize = 4096;
 const ZEROS: [u8; PAGE] = [0; PAGE];
 
-/// What can be read of every state, whatever its form.
-#[derive(Debug, Deserialize)]
+/// The first line.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Head {
     form: u32,
     architecture: String,
@@ -44,8 +45,6 @@ struct Head {
 /// The state.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
-    form: u32,
-    architecture: String,
     /// When it was written down, by the host's clock, since 1970.
     at: Duration,
     memory_mib: u32,
@@ -93,8 +92,6 @@ impl State {
     pub(crate) fn of(machine: &Machine, held: &Held) -> Result<Self, SaveError> {
         let vcpus = machine.vcpus.still().iter().map(|vcpu| arch::save_vcpu(&held.kvm, vcpu));
         Ok(Self {
-            form: FORM,
-            architecture: ARCH.to_owned(),
             at: now(),
             memory_mib: held.machine.memory_mib,
             vcpus: vcpus.collect::<Result<_, _>>().map_err(SaveError::Kvm)?,
@@ -109,11 +106,12 @@ impl State {
     pub(crate) fn read(files: &SavedFiles, machine: &spec::machine::Machine) -> Result<Self, RestoreError> {
         let mut json = Vec::new();
         (&files.state).take(MOST_STATE).read_to_end(&mut json).map_err(RestoreError::Read)?;
-        let Head { form, architecture } = serde_json::from_slice(&json).map_err(RestoreError::Parse)?;
-        if (form, architecture.as_str()) != (FORM, ARCH) {
-            return Err(RestoreError::Form(form, architecture));
+        let (head, rest) = json.split_at(json.iter().position(|byte| *byte == b'\n').unwrap_or(json.len()));
+        let head: Head = serde_json::from_slice(head).map_err(RestoreError::Parse)?;
+        if head != Head::ours() {
+            return Err(RestoreError::Form(head.form, head.architecture));
         }
-        let state: Self = serde_json::from_slice(&json).map_err(RestoreError::Parse)?;
+        let state: Self = serde_json::from_slice(rest).map_err(RestoreError::Parse)?;
         if (state.memory_mib, state.vcpus.len()) != (machine.memory_mib, usize::from(machine.vcpus)) {
             let (memory_mib, vcpus) = (machine.memory_mib, machine.vcpus);
             return Err(RestoreError::Size(state.memory_mib, state.vcpus.len(), memory_mib, vcpus));
@@ -136,9 +134,19 @@ impl State {
         write_memory(memory, &files.memory)
             .and_then(|()| files.memory.sync_all())
             .map_err(SaveError::WriteMemory)?;
-        let json = serde_json::to_vec(self).map_err(|error| SaveError::WriteState(error.into()))?;
+        let head = serde_json::to_vec(&Head::ours());
+        let mut json = head.map_err(|error| SaveError::WriteState(error.into()))?;
+        json.push(b'\n');
+        serde_json::to_writer(&mut json, self).map_err(|error| SaveError::WriteState(error.into()))?;
         let written = files.state.write_all_at(&json, 0).and_then(|()| files.state.sync_all());
         written.map_err(SaveError::WriteState)
+    }
+}
+
+impl Head {
+    /// That of what this monitor writes and reads.
+    fn ours() -> Self {
+        Self { form: FORM, architecture: ARCH.to_owned() }
     }
 }
 
