@@ -1,7 +1,7 @@
 //! Disks and network interfaces come and go in a running Linux guest, on the real monitor and this machine's KVM.
 //!
-//! `tests/guest/test_hotplug.py` runs this in the lab, with the kernel of Debian and the image `tiny`. Where no guest is
-//! named ([`guest::IMAGE`]) each test says so and passes.
+//! They need a host whose KVM boots Linux, or the lab, and a guest that is named ([`guest::IMAGE`]); where none is, each test
+//! says so and passes. No script names one: what these do with a monitor, `tests/guest/test_hotplug.py` does by the API.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod guest;
