@@ -45,6 +45,9 @@ pub(crate) fn ioctls() -> Vec<u64> {
 /// the TAP's business.
 const FEATURES: u64 = 1 << 15 | 1 << 28 | 1 << 29 | 1 << 32;
 
+/// No descriptor.
+const NOBODY: RawFd = -1;
+
 /// One pair of queues.
 pub(super) struct Vhost {
     file: File,
@@ -98,7 +101,10 @@ impl Vhost {
         tap: &File,
     ) -> io::Result<()> {
         self.set_up(&self.with(memory), features, rings).map_err(io::Error::other)?;
-        self.bind(Some(tap))
+        self.bind(Some(tap)).inspect_err(|_| {
+            // One ring may be bound: it is nobody's that the host works at, as before.
+            let _ = self.bind(None);
+        })
     }
 
     fn set_up(&self, kernel: &Kernel<'_>, features: u64, rings: [&Ring; 2]) -> vhost::Result<()> {
@@ -132,6 +138,8 @@ impl Vhost {
     /// Carries nothing any more; the next request of each ring.
     pub(super) fn end(&self) -> io::Result<[u16; 2]> {
         self.bind(None)?;
+        // Or every doorbell that is rung for us would wake the kernel's thread too.
+        self.give_both(VHOST_SET_VRING_KICK(), NOBODY)?;
         let memory = Memory::new();
         let next = |index| {
             let base = self.with(&memory).get_vring_base(index).map_err(io::Error::other)?;
@@ -142,13 +150,15 @@ impl Vhost {
 
     /// Binds both rings to a TAP, or to none.
     fn bind(&self, tap: Option<&File>) -> io::Result<()> {
-        let fd = tap.map_or(-1, AsRawFd::as_raw_fd);
+        self.give_both(VHOST_NET_SET_BACKEND(), tap.map_or(NOBODY, AsRawFd::as_raw_fd))
+    }
+
+    /// Gives both rings a descriptor for something.
+    fn give_both(&self, request: libc::c_ulong, fd: RawFd) -> io::Result<()> {
         (0..2).try_for_each(|index| {
             // SAFETY: the kernel reads one structure, ours. What it keeps of all that it was told are addresses in guest
             // memory, which it uses only while bound; that ends before the device's thread does, which holds the memory.
-            let result = unsafe {
-                ioctl_with_ref(&self.file, VHOST_NET_SET_BACKEND(), &vhost_vring_file { index, fd })
-            };
+            let result = unsafe { ioctl_with_ref(&self.file, request, &vhost_vring_file { index, fd }) };
             if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         })
     }
