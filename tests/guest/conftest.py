@@ -31,10 +31,11 @@ def port():
 
 @pytest.fixture(scope="session")
 def lab(port):
-    """A started lab of the tests' own, stopped at the end."""
+    """A started lab of the tests' own, stopped at the end; ended at once when it is broken, for nothing in it would end."""
     lab = Lab(LAB_NAME)
     lab.start("--forward", f"{port}:{PORT}")
-    yield lab
+    with lab.watched():
+        yield lab
     lab.stop()
 
 
@@ -156,6 +157,18 @@ def pytest_runtest_protocol(item, nextitem):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def pytest_sessionfinish(session):
+    """Tells whoever handed out the tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["failures"] = FAILURES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Hears it from each."""
+    FAILURES.extend(getattr(node, "workeroutput", {}).get("failures", []))
 
 
 def pytest_terminal_summary(terminalreporter):

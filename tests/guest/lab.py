@@ -9,6 +9,8 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,11 @@ CACHE = Path(os.environ.get("CUMULET_CACHE", REPOSITORY / ".cache")).resolve()
 SLOWNESS = 1 if IS_OURS else 4
 # Outside's seconds: emulation is some twenty times slower than a machine, and others may compile beside it.
 PATIENCE = 300
-LAB_NAME = os.environ.get("CUMULET_TEST_LAB", "guest-tests" if IS_OURS else f"guest-tests-{ARCH}")
+# Who runs tests beside others (pytest-xdist) has a lab of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+LAB_NAME = os.environ.get("CUMULET_TEST_LAB", "guest-tests" if IS_OURS else f"guest-tests-{ARCH}") + (WORKER and f"-{WORKER}")
+# How many processors it has; scripts/lab's default where that is not said.
+CPUS = os.environ.get("CUMULET_TEST_LAB_CPUS")
 # What the emulated computer and the guests in it never say while the emulation is sound.
 UNSOUND = re.compile(r"Kernel panic|BUG: |Oops|general protection fault|soft lockup|detected stalls")
 # QEMU of this machine does not run in a lab of another architecture.
@@ -53,7 +59,8 @@ class Lab:
         """Boots it; an old one of this name is stopped before, its state forgotten."""
         self.stop()
         (self.home / "state.img").unlink(missing_ok=True)
-        self.script("start", "--arch", ARCH, *options, check=True)
+        cpus = ["--cpus", CPUS] if CPUS else []
+        self.script("start", "--arch", ARCH, *cpus, *options, check=True)
 
     def stop(self):
         """Powers it off, if it runs."""
@@ -63,16 +70,41 @@ class Lab:
         """Whether its emulator is alive."""
         return self.script("status", capture_output=True).returncode == 0
 
+    @contextmanager
+    def watched(self):
+        """Meanwhile its emulator is killed when what it emulates has come to a standstill: tests then fail at once and not when
+        their patience is over."""
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=[over], daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+    def _watch(self, over: threading.Event):
+        answer = ["exec", "--seconds", str(120 * SLOWNESS), "--", "true"]
+        while not over.wait(30):
+            # One word may be said of a moment in which this machine had other work.
+            complaints = len(UNSOUND.findall(self._console()))
+            if complaints > 1 or self.script(*answer, capture_output=True).returncode != 0:
+                self.script("kill", capture_output=True)
+                return
+
     def trouble(self) -> str:
         """In what way the emulated computer itself is broken; nothing where it is not."""
         last = self._last(self.home / "qemu.log") or self._last(self.home / "console.log")
         if not self.is_running():
             return f"the lab ended: {last}"
-        if found := UNSOUND.search((self.home / "console.log").read_text(errors="replace")):
+        if found := UNSOUND.search(self._console()):
             return f"the lab's kernel said: {found[0]}"
         # A panic of a guest is a thing that guests do; a processor of theirs that stands still is not.
         stuck = self.script("exec", "--", "sh", "-c", "grep -l -a 'soft lockup' /var/lib/cumulet/logs/*.console", capture_output=True)
         return f"a guest's processor stands still: {stuck.stdout.strip()}" if stuck.stdout.strip() else ""
+
+    def _console(self) -> str:
+        return (self.home / "console.log").read_text(errors="replace")
 
     @staticmethod
     def _last(file: Path) -> str:
