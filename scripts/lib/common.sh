@@ -6,6 +6,8 @@ REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 CACHE=${CUMULET_CACHE:-$REPO/.cache}
 mkdir -p "$CACHE"
 CACHE=$(cd "$CACHE" && pwd -P)
+# What a user's programs are built from: everywhere by the same words, so that what is built once is there.
+PROGRAM_PACKAGES=(--package daemon --package vmm --package cli)
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # a plain user's PATH lacks the folders where sfdisk and mke2fs live
 
 # Progress goes to stderr, so that stdout stays what was asked for.
