@@ -52,7 +52,7 @@ fn is_zero(block: &[u8]) -> bool {
 }
 
 /// The first run of data within `range` that is not a hole (lseek(2), `SEEK_DATA`).
-fn next_data(file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
+pub fn next_data(file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
     if range.is_empty() {
         return Ok(None);
     }

@@ -12,10 +12,11 @@
 
 mod answer;
 mod body;
+mod holes;
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use tokio::time::interval;
 
 use self::answer::{Answer, AnswerError, Line};
 use self::body::{Disk, Sending};
+use self::holes::Clusters;
 use crate::client::{CallError, Client};
 use crate::failure::{Failure, Remedy};
 use crate::output::{Cell, Format, next, note};
@@ -36,8 +38,6 @@ use crate::shell::Shell;
 
 /// How often the display is brought up to date while the disk is sent.
 const TICK: Duration = Duration::from_millis(100);
-/// A raw file with this many bytes of nothing in it makes us name a smaller form.
-const MUCH_NOTHING: u64 = 256 << 20;
 /// What the display calls the daemon's work where the daemon does not name it.
 const REGISTERING: &str = "Registering";
 
@@ -46,8 +46,7 @@ Examples:
   cumulet image import tiny.qcow2 --name tiny
   cumulet image import disk.raw --name debian --description 'Debian 12'
 
-A raw disk is sent whole, with all its nothing; qcow2 is sent as it is stored, so converting first saves time:
-  qemu-img convert -c -O qcow2 disk.raw disk.qcow2";
+Holes of a raw disk are not sent; qcow2 is sent as it is stored.";
 
 /// Which disk, as what.
 #[derive(Debug, clap::Args)]
@@ -95,42 +94,45 @@ impl Remedy for ImportError {
 
 /// Sends it, and waits until it is an image.
 pub(crate) async fn run(arguments: &Arguments, client: &Client, output: Format) -> Result<(), Failure> {
-    let (file, length) = open(&arguments.file)?;
-    let image_id = import(arguments, client, file, length).await?;
+    let (disk, length) = open(&arguments.file)?;
+    let image_id = import(arguments, client, disk, length).await?;
     output.made(&image_id, &vec![("id", Cell::from(&*image_id)), ("name", Cell::from(&*arguments.name))])?;
     next(&format!("cumulet run {} --wait", Shell::Sh.quote(&arguments.name)));
     Ok(())
 }
 
-/// The file and its length in bytes. A pipe has no length to announce, so only files will do.
-fn open(path: &Path) -> Result<(File, u64), ImportError> {
+/// What is sent of the file, and how many bytes that is. A pipe has no length to announce, so only files will do.
+fn open(path: &Path) -> Result<(Box<dyn Read + Send>, u64), ImportError> {
     let read = |source| ImportError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(read)?;
+    let mut file = File::open(path).map_err(read)?;
     let facts = file.metadata().map_err(read)?;
     if !facts.is_file() || facts.len() == 0 {
         return Err(ImportError::NotADisk { path: path.to_owned() });
     }
-    let stored = facts.blocks() * 512;
     let mut magic = [0; 4];
-    let raw = file.read_exact_at(&mut magic, 0).is_err() || magic != *b"QFI\xfb";
-    if raw && facts.len().saturating_sub(stored) >= MUCH_NOTHING {
-        let (whole, stored) = (HumanBytes(facts.len()), HumanBytes(stored));
-        note(&format!(
-            "{} holds {stored} and is sent as {whole}; as qcow2 it would be smaller.",
-            path.display()
-        ));
+    let is_raw = file.read_exact_at(&mut magic, 0).is_err() || magic != holes::MAGIC;
+    if is_raw {
+        let clusters = Clusters::of(&file, facts.len()).map_err(read)?;
+        let length = clusters.length();
+        if length < facts.len() {
+            let (whole, sent) = (HumanBytes(facts.len()), HumanBytes(length));
+            note(&format!("{} has {whole}, {sent} of them without its holes.", path.display()));
+            return Ok((Box::new(clusters.read(file)), length));
+        }
+        // Looking for holes moved it.
+        file.rewind().map_err(read)?;
     }
-    Ok((file, facts.len()))
+    Ok((Box::new(file), facts.len()))
 }
 
 /// The id of the image.
 async fn import(
     arguments: &Arguments,
     client: &Client,
-    file: File,
+    disk: Box<dyn Read + Send>,
     length: u64,
 ) -> Result<String, ImportError> {
-    let (disk, sending) = Disk::of(file, length);
+    let (disk, sending) = Disk::of(disk, length);
     let mut progress = Progress::new();
     let target = target(&arguments.name, arguments.description.as_deref());
     match send(client, &target, disk, &sending, &mut progress, length).await {

@@ -1,6 +1,5 @@
-//! The disk on its way: a request's body that is read from a file, no faster than the daemon takes it.
+//! The disk on its way: a request's body that is read bit by bit, no faster than the daemon takes it.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ const CHUNKS: usize = 4;
 /// How long to wait to be asked for the body. A server may never ask (RFC 9110, 10.1.1), so then it is sent anyhow.
 const UNASKED: Duration = Duration::from_secs(2);
 
-/// A file as the body of a request.
+/// A disk as the body of a request.
 pub(super) struct Disk {
     /// Ends when the body may be sent.
     asked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -43,18 +42,18 @@ impl Sending {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Why the file could not be read to its end, if that is so.
+    /// Why the disk could not be read to its end, if that is so.
     pub(super) async fn failed(self) -> Option<io::Error> {
         self.reader.await.ok().and_then(Result::err)
     }
 }
 
 impl Disk {
-    /// The first `length` bytes of a file.
-    pub(super) fn of(file: File, length: u64) -> (Self, Sending) {
+    /// The first `length` bytes of what is read.
+    pub(super) fn of(source: impl Read + Send + 'static, length: u64) -> (Self, Sending) {
         let (sender, chunks) = mpsc::channel(CHUNKS);
         let (notify, sent) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
-        let reader = spawn_blocking(move || read(file, length, &sender));
+        let reader = spawn_blocking(move || read(source, length, &sender));
         let asked = Arc::clone(&notify);
         let wait = Box::pin(async move {
             let _ = timeout(UNASKED, asked.notified()).await;
@@ -65,13 +64,13 @@ impl Disk {
 }
 
 /// Reads until all is read, or nobody wants more.
-fn read(mut file: File, length: u64, chunks: &mpsc::Sender<Bytes>) -> io::Result<()> {
+fn read(mut source: impl Read, length: u64, chunks: &mpsc::Sender<Bytes>) -> io::Result<()> {
     let mut left = length;
     while left > 0 {
         let mut chunk = vec![0; usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)];
-        let read = file.read(&mut chunk)?;
+        let read = source.read(&mut chunk)?;
         if read == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it has become shorter meanwhile"));
+            return Err(shorter());
         }
         chunk.truncate(read);
         left -= read as u64;
@@ -80,6 +79,11 @@ fn read(mut file: File, length: u64, chunks: &mpsc::Sender<Bytes>) -> io::Result
         }
     }
     Ok(())
+}
+
+/// Of a file that ends before its time.
+pub(super) fn shorter() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it has become shorter meanwhile")
 }
 
 impl Body for Disk {
