@@ -92,9 +92,10 @@ class Lab:
 
     def _greets(self) -> bool:
         """Whether its ssh server says who it is, which takes it less than a login."""
-        port = int((self.home / "ssh_port").read_text())
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 120 * SLOWNESS) as server:
-            return server.recv(4) == b"SSH-"
+        with suppress(OSError, ValueError):
+            port = int((self.home / "ssh_port").read_text())
+            with socket.create_connection(("127.0.0.1", port), 120 * SLOWNESS) as server:
+                return server.recv(4) == b"SSH-"
         return False
 
     def trouble(self) -> str:

@@ -36,8 +36,9 @@ pub(crate) struct Guest {
 impl Guest {
     /// Boots one with so many ports.
     pub(crate) fn boot(ports: u8) -> Self {
-        let image = std::env::var_os(IMAGE).expect("CUMULET_TEST_GUEST names the folder with a guest");
-        let image = PathBuf::from(image);
+        let image = PathBuf::from(
+            std::env::var_os(IMAGE).unwrap_or_else(|| panic!("{IMAGE} names no folder with a guest")),
+        );
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.as_path().join(name);
         fs::write(path("initrd"), initrd(&image.join("initrd"))).unwrap();
