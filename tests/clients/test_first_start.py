@@ -108,12 +108,14 @@ def test_instance_types(ec2):
     assert nano["VCpuInfo"]["DefaultVCpus"] == 2 and nano["MemoryInfo"] == {"SizeInMiB": 512}
     assert nano["ProcessorInfo"]["SupportedArchitectures"] == ["x86_64"]
     assert (nano["Hypervisor"], nano["BareMetal"], nano["CurrentGeneration"]) == ("nitro", False, True)
+    micro = kinds["t2.micro"]
+    assert (micro["VCpuInfo"]["DefaultVCpus"], micro["VCpuInfo"]["DefaultCores"], micro["Hypervisor"]) == (1, 1, "xen")
     wanted = [
         {"Name": "memory-info.size-in-mib", "Values": ["8192"]},
         {"Name": "vcpu-info.default-vcpus", "Values": ["2"]},
     ]
     found = {kind["InstanceType"] for kind in ec2.describe_instance_types(Filters=wanted)["InstanceTypes"]}
-    assert found == {"m5.large", "t3.large"}
+    assert found == {"m5.large", "t2.large", "t3.large"}
     with refused("InvalidInstanceType", "t9.huge"):
         ec2.describe_instance_types(InstanceTypes=["t3.nano", "t9.huge"])
 

@@ -126,8 +126,8 @@ def launch_for_all(cloud, ec2, key, reachable):
 
 @pytest.fixture(scope="module")
 def instance(launch_for_all):
-    """An instance that the tests of one file share: they leave it as they found it."""
-    return launch_for_all()
+    """An instance of several processors that the tests of one file share: they leave it as they found it."""
+    return launch_for_all(InstanceType=instance_type("nano", several=True))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,6 @@
 """Devices as guests see them, and what the host gets back from a guest that does not need it any more."""
 
-from cloud import STATE
+from cloud import STATE, instance_type
 
 MIB = 1 << 20
 
@@ -10,11 +10,11 @@ def test_what_a_guest_no_longer_needs_the_host_has_again(launch, lab):
         {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 1}},
         {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}},
     ]
-    instance = launch(BlockDeviceMappings=disks)
+    instance = launch(InstanceType=instance_type("nano", several=True), BlockDeviceMappings=disks)
     [volume] = [one["Ebs"]["VolumeId"] for one in instance.describe()["BlockDeviceMappings"] if one["DeviceName"] == "/dev/sdf"]
     # A queue of the disk for each vCPU.
     queues, processors = instance.ssh("ls /sys/block/vdb/mq | wc -w; nproc").split()
-    assert queues == processors
+    assert queues == processors and int(processors) > 1
 
     def on_disk() -> int:
         return int(lab.run("stat", "-c", "%b", f"{STATE}/volumes/{volume}/data")) * 512

@@ -1,6 +1,6 @@
 """Hibernation: a guest goes on where it was, with all that it had, and once."""
 
-from cloud import STATE
+from cloud import STATE, instance_type
 
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 # Counts for ever, in memory.
@@ -9,7 +9,8 @@ COUNTING = "n=0; while sleep 0.2; do n=$((n + 1)); echo $n > /run/count; done"
 
 def test_a_hibernated_guest_goes_on_where_it_was(launch, ec2, lab):
     disks = [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]
-    instance = launch(HibernationOptions={"Configured": True}, BlockDeviceMappings=disks)
+    kind = instance_type("nano", several=True)
+    instance = launch(InstanceType=kind, HibernationOptions={"Configured": True}, BlockDeviceMappings=disks)
     instance.ssh("mke2fs /dev/vdb > /dev/null && mount -t ext4 /dev/vdb /mnt && echo kept > /mnt/note && echo here > /run/note")
     instance.ssh(f"({COUNTING}) > /dev/null 2>&1 < /dev/null &")
 

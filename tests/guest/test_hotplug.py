@@ -2,6 +2,7 @@
 
 import pytest
 
+from cloud import instance_type
 from conftest import open_group
 
 GIB = 1 << 30
@@ -19,8 +20,9 @@ ip route replace default via "$router" dev "$interface" table 100
 
 @pytest.fixture(scope="module")
 def pair(launch_for_all):
-    """Two instances in the zone of the volumes, both up."""
-    pair = [launch_for_all(Placement={"AvailabilityZone": ZONE}) for _ in range(2)]
+    """Two instances in the zone of the volumes, both up; the first has several processors, and so queues."""
+    kinds = [instance_type("nano", several) for several in [True, False]]
+    pair = [launch_for_all(InstanceType=kind, Placement={"AvailabilityZone": ZONE}) for kind in kinds]
     for instance in pair:
         instance.ssh("true")
     return pair

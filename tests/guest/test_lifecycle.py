@@ -92,7 +92,7 @@ def test_a_panic_fails_the_status_check_and_nothing_else(launch):
 
 
 def test_a_type_is_what_it_says(launch):
-    instance = launch(InstanceType=instance_type("small"))
+    instance = launch(InstanceType=instance_type("small", several=True))
     cpus, kibibytes = instance.ssh("nproc; awk '/MemTotal/ { print $2 }' /proc/meminfo").split()
     assert cpus == "2"
     # The guest's kernel keeps a little for itself.

@@ -1,7 +1,8 @@
 //! The instance types this cloud offers, under EC2's names and with EC2's sizes.
 //!
-//! Source: AWS, *Amazon EC2 instance types*, specifications of the T3, T4g, M5, M6g, C5 and C6g families: the tables of
-//! performance, network ("baseline / burst") and EBS.
+//! Source: AWS, *Amazon EC2 instance types*, specifications of the T2, T3, T4g, M5, M6g, C5 and C6g families: the tables of
+//! performance, network ("baseline / burst") and EBS. Of T2 they say neither the network's baseline nor anything of EBS:
+//! there it has what T3 has in the same size.
 
 use spec::storage::Architecture::{self, Arm64, X86_64};
 
@@ -43,29 +44,33 @@ impl InstanceType {
 
     /// Bandwidth to which its network rises for minutes, in Mbit/s, in each direction.
     pub fn network_peak_mbit(&self) -> u32 {
-        if self.burstable() { 5000 } else { 10_000 }
+        match self.family() {
+            "t2" => 1000,
+            "t3" | "t4g" => 5000,
+            _ => 10_000,
+        }
     }
 
     /// What its volumes do together at most, in Mbit/s and in operations a second: "maximum bandwidth" and "maximum IOPS".
     pub fn storage_maximum(&self) -> (u32, u32) {
         match (self.family(), self.name.ends_with("large")) {
-            ("t3" | "t4g", false) => (2085, 11_800),
-            ("t3" | "t4g", true) => (2780, 15_700),
+            ("t2" | "t3" | "t4g", false) => (2085, 11_800),
+            ("t2" | "t3" | "t4g", true) => (2780, 15_700),
             ("m5", _) => (4750, 18_750),
             _ => (4750, 20_000),
         }
     }
 
-    /// Processor cores: EC2 counts two threads to a core on x86_64, one on Arm.
+    /// Processor cores: EC2 counts two threads to a core on x86_64 but for T2, one on Arm.
     pub fn cores(&self) -> u8 {
         self.vcpus / self.threads_per_core()
     }
 
     /// Threads of a core.
     pub fn threads_per_core(&self) -> u8 {
-        match self.architecture {
-            X86_64 => 2,
-            Arm64 => 1,
+        match (self.architecture, self.family()) {
+            (X86_64, "t2") | (Arm64, _) => 1,
+            (X86_64, _) => 2,
         }
     }
 }
@@ -101,6 +106,11 @@ const ALL: &[InstanceType] = &[
     of("m6g.large", Arm64, 2, 8 * 1024, 3, 10, 750),
     of("m6g.medium", Arm64, 1, 4 * 1024, 2, 4, 500),
     of("m6g.xlarge", Arm64, 4, 16 * 1024, 4, 15, 1250),
+    of("t2.large", X86_64, 2, 8 * 1024, 3, 12, 512),
+    of("t2.medium", X86_64, 2, 4 * 1024, 3, 6, 256),
+    of("t2.micro", X86_64, 1, 1024, 2, 2, 64),
+    of("t2.nano", X86_64, 1, 512, 2, 2, 32),
+    of("t2.small", X86_64, 1, 2 * 1024, 3, 4, 128),
     of("t3.large", X86_64, 2, 8 * 1024, 3, 12, 512),
     of("t3.medium", X86_64, 2, 4 * 1024, 3, 6, 256),
     of("t3.micro", X86_64, 2, 1024, 2, 2, 64),

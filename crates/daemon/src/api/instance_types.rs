@@ -122,7 +122,7 @@ fn show(kind: &InstanceType) -> wire::InstanceTypeInfo {
         supported_root_device_types: vec!["ebs".into()],
         supported_virtualization_types: vec!["hvm".into()],
         bare_metal: false,
-        hypervisor: Some("nitro".into()),
+        hypervisor: Some(if kind.family() == "t2" { "xen" } else { "nitro" }.into()),
         processor_info: wire::ProcessorInfo {
             supported_architectures: vec![kind.architecture.name().into()],
             sustained_clock_speed_in_ghz: None,
