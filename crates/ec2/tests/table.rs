@@ -275,3 +275,9 @@ fn a_request_may_be_said_in_many_ways() {
     assert_eq!(request.tag_specification[0].tag[0].value, "");
     assert_eq!(request.image_id, None);
 }
+
+#[test]
+fn the_reference_page_is_made_of_it() {
+    let is_so = include_str!("../../../docs/reference/api.md") == ec2::actions::reference();
+    assert!(is_so, "to renew it: cargo run -p ec2 --example reference > docs/reference/api.md");
+}
