@@ -9,7 +9,7 @@ import pytest
 from cloud import CONFIGURATION, instance_type
 
 # Enough that every ring goes round: it has 256 places (crates/devices/src/virtio/net).
-BYTES = 1 << 20
+BYTES = 2 << 20
 PLACES = 256
 # What differs from boot to boot.
 BOOT = "cat /proc/sys/kernel/random/boot_id"
