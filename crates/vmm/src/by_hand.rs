@@ -51,6 +51,13 @@ It is launched by cumuletd. By hand, with the serial console on standard input a
                     or do what must go well: threads
 
 CUMULET_LOG=debug prints how long each phase of the start took.
+
+Exit status, with one sentence on standard error where it is not 0:
+  0   the guest powered itself off, or was saved
+  70  the guest did what the processor cannot go on from
+  71  this program or the host under it failed
+  76  it cannot go on from what was saved
+  78  it cannot be built: a kernel that is none, a file that is missing, a TAP that is taken, memory that does not fit
 ";
 
 /// All of them.
@@ -263,6 +270,14 @@ mod tests {
         assert_eq!(machine.disks.iter().map(|disk| disk.read_only).collect::<Vec<_>>(), [false, true]);
         assert_ne!(machine.disks[0].volume, machine.disks[1].volume);
         assert_eq!(machine.nics[0].mac.to_string(), "02:00:00:00:00:01");
+    }
+
+    #[test]
+    fn help_tells_every_exit_status() {
+        use spec::control::EndReason::{Crashed, Failed, PoweredOff, Saved, Unbuildable, Unrestorable};
+        for reason in [PoweredOff, Crashed, Unbuildable, Failed, Saved, Unrestorable] {
+            assert!(USAGE.contains(&format!("\n  {:<3} ", reason.exit_status())), "{reason:?}");
+        }
     }
 
     #[test]

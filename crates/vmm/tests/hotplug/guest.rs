@@ -33,17 +33,26 @@ pub(crate) struct Guest {
     answers: Receiver<String>,
 }
 
+/// The monitor with the image's kernel, to be told more.
+pub(crate) fn monitor() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cumulet-vmm"));
+    command.arg("--kernel").arg(image().join("kernel"));
+    command
+}
+
+fn image() -> PathBuf {
+    PathBuf::from(std::env::var_os(IMAGE).unwrap_or_else(|| panic!("{IMAGE} names no folder with a guest")))
+}
+
 impl Guest {
     /// Boots one with so many ports.
     pub(crate) fn boot(ports: u8) -> Self {
-        let image = PathBuf::from(
-            std::env::var_os(IMAGE).unwrap_or_else(|| panic!("{IMAGE} names no folder with a guest")),
-        );
+        let image = image();
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.as_path().join(name);
         fs::write(path("initrd"), initrd(&image.join("initrd"))).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cumulet-vmm"));
-        command.arg("--kernel").arg(image.join("kernel")).arg("--initrd").arg(path("initrd"));
+        let mut command = monitor();
+        command.arg("--initrd").arg(path("initrd"));
         let console = if cfg!(target_arch = "aarch64") { "ttyAMA0" } else { "ttyS0" };
         command.args(["--cmdline", &format!("console={console} panic=1 loglevel=4")]);
         command.arg("--disk").arg(format!("{},ro", image.join("disk").display()));

@@ -245,3 +245,14 @@ fn what_cannot_be_done_is_refused_and_changes_nothing() {
     guest.attach(&other);
     guest.wait_for_disk(other.id);
 }
+
+#[test]
+#[ignore = "needs a guest: scripts/test --only monitor"]
+fn a_tap_that_somebody_has_is_refused() {
+    let _taken = tap::open("taken0");
+    let output = guest::monitor().args(["--tap", "taken0:02:00:00:00:00:01"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{message}");
+    assert!(message.contains("Cannot use the TAP taken0") && message.contains("busy"), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+}
