@@ -26,8 +26,9 @@ use crate::events::{Event, Events};
 use crate::exit::say;
 use crate::poll::Poll;
 
-/// How long output waits for more of it: less than people notice, more than a guest needs for a line.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long output waits for more of it: less than people notice, more than a guest needs for a line. It is also how much later
+/// than its guest a machine is seen to have booted, so no longer than that.
+const GATHER: Duration = Duration::from_millis(1);
 /// Bytes that wait for one attachment, at most.
 const MOST_OUTPUT: usize = 256 * 1024;
 /// Bytes that wait for the guest, at most.
