@@ -51,7 +51,7 @@ fn is_zero(block: &[u8]) -> bool {
     words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
-/// The first run of data within `range` that is not a hole (lseek(2), `SEEK_DATA`).
+/// The first run of data within `range` that is not a hole (lseek(2), `SEEK_DATA`). Looking moves the file's offset.
 pub fn next_data(file: &File, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
     if range.is_empty() {
         return Ok(None);
